@@ -1,1 +1,21 @@
-//! Placeholder head, replaced by the crate's own.
+//! The rules of one rotation, as a pure function over its record.
+//!
+//! `step(&record, input, &context)` says what to write and what to do next; actors carry it out.
+//!
+//! **Invariant:** no async, no clock, no randomness, no log, no I/O. The manifest knows only the
+//! vocabulary and serde, so nothing else can come in.
+
+mod decision;
+pub mod limits;
+mod policy;
+mod record;
+
+pub use decision::{
+    AuditEntry, AuditKind, Context, CopyGrants, Decision, Effect, Found, Guard, Health, Impossible,
+    Input, Order, Page, Reply, Timer, Trigger, Want,
+};
+pub use policy::{OnStuck, OverlapFrom, Policy};
+pub use record::{
+    Cause, Class, Debt, Due, End, Gate, Obligation, Owner, PairRecord, Pause, Phase, QueuedTrigger,
+    Reason, Rotation, Severity, VersionEntry,
+};

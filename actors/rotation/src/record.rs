@@ -1,0 +1,433 @@
+//! The pair record: all that is durably known of one tenant's key at one provider.
+//!
+//! **Invariant:** it names versions, key ids and fingerprints, never a secret.
+//! **Invariant:** at most one version is ACTIVE, and `active` points to it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use keybaton_messages::{
+    DeploymentId, Epoch, Fingerprint, Incarnation, Label, NodeId, PairId, PairTag, ProviderKeyId,
+    Rev, RotationId, SecretVersion, Shown, Timestamp, TriggerId, Version, VersionStatus,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::policy::Policy;
+
+/// Whether issuing leaves the older key alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Class {
+    /// Keys coexist: issue, verify, promote, drain, revoke.
+    A,
+    /// Issuing voids the older key: drain first, then issue.
+    B,
+}
+
+/// May anyone acquire?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gate {
+    /// The active version is handed out.
+    Open,
+    /// Acquiring waits.
+    Paused(Pause),
+}
+
+/// Why acquiring waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pause {
+    /// Class B: the old key is being emptied before a new one is issued.
+    Emptying,
+    /// There is no live key: none yet, or the old one is dead or was revoked without replacement.
+    NoCredential,
+}
+
+/// Who may write the record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The owning node.
+    pub node: NodeId,
+    /// In which of its lives.
+    pub incarnation: Incarnation,
+}
+
+/// What is known of one version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionEntry {
+    /// Where it stands.
+    pub status: VersionStatus,
+    /// The name given to the provider; `None` for an imported key, which has none of ours.
+    pub label: Option<Label>,
+    /// The provider's name for the key, once known.
+    pub key_id: Option<ProviderKeyId>,
+    /// Where its secret lies in the secret store, once stored.
+    pub secret: Option<SecretVersion>,
+    /// Fingerprint of the secret, once known.
+    pub fp: Option<Fingerprint>,
+    /// When the provider's answer arrived.
+    pub issued_at: Option<Timestamp>,
+    /// When the provider lets it end by itself, if it said so.
+    pub expires_at: Option<Timestamp>,
+    /// When it became ACTIVE last.
+    pub promoted_at: Option<Timestamp>,
+    /// Brought in by a person, not issued by us: never revoked when it turns out bad.
+    pub imported: bool,
+}
+
+/// A moment and the wait it came from; a clock that is set back cannot stretch the wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Due {
+    /// Store time.
+    pub at: Timestamp,
+    /// The wait from when it was set.
+    pub wait: Duration,
+}
+
+/// Where one rotation stands. Life-cycle order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Waiting for its (next) attempt.
+    Queued {
+        /// Not before.
+        retry: Due,
+    },
+    /// Asking whether an attempt can succeed at all.
+    Preflight,
+    /// A person was asked to create the key under `new`'s label.
+    AwaitingPerson {
+        /// The version that waits for a key.
+        new: Version,
+        /// Names the request; a late answer to another one is refused.
+        request: u64,
+        /// When the request lapses.
+        until: Due,
+    },
+    /// The provider was, or is about to be, asked for a key under `new`'s label.
+    Issuing {
+        /// The version that waits for a key.
+        new: Version,
+    },
+    /// The secret store is asked whether it has a secret under `new`'s label.
+    Locating {
+        /// The version whose secret is looked for.
+        new: Version,
+    },
+    /// Class B: an abandoned issue call may still execute; wait it out.
+    Settling {
+        /// The burned version.
+        new: Version,
+        /// For display only; the wait runs on the owner's monotonic clock.
+        until: Due,
+    },
+    /// Class B: is the old key alive after an ambiguous issue?
+    ProbingOld {
+        /// The burned version.
+        new: Version,
+    },
+    /// The new key is tried out.
+    Verifying {
+        /// The staged version.
+        new: Version,
+        /// Probes that answered Dead.
+        tries: u32,
+        /// When verifying began.
+        since: Timestamp,
+    },
+    /// Class B: holders of `old` are leaving before the issue.
+    Emptying {
+        /// The version that is left.
+        old: Version,
+        /// When policy decides about those who stay.
+        hard: Due,
+    },
+    /// `new` is active; holders of `old` are leaving.
+    Draining {
+        /// The version that is left.
+        old: Version,
+        /// When they are asked again.
+        soft: Due,
+        /// When policy decides about those who stay.
+        hard: Due,
+    },
+    /// Holders of `old` were asked again, with a deadline.
+    Checkpointing {
+        /// The version that is left.
+        old: Version,
+        /// When policy decides about those who stay.
+        hard: Due,
+    },
+    /// Nobody holds `old`; it stays alive until `until`, so that a rollback is still possible.
+    Overlap {
+        /// The version that is kept in reserve.
+        old: Version,
+        /// Not revoked before.
+        until: Due,
+    },
+    /// The provider is being told to revoke `old`. No way back.
+    Revoking {
+        /// The version that dies.
+        old: Version,
+        /// Revoked although grants were left.
+        forced: bool,
+    },
+    /// Done.
+    Complete {
+        /// How it ended.
+        end: End,
+    },
+    /// Ended without handing over.
+    Failed {
+        /// Why.
+        cause: Cause,
+    },
+}
+
+/// How a completed rotation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// The new key replaced the old one (or is the first).
+    Rotated,
+    /// Another rotation took its place; what it owed became obligations.
+    Superseded,
+}
+
+/// Why a rotation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Cause {
+    /// Eight labels were burned without a usable key.
+    LabelsExhausted,
+    /// The provider refuses our admin credential.
+    AdminRefused,
+    /// The new key never worked.
+    VerifyFailed,
+    /// An operator ended it before promote.
+    Aborted,
+    /// The person who was asked did not answer in time.
+    HumanTimeout,
+    /// The new key turned out bad after promote; the old one is active again.
+    RolledBack,
+    /// Class B: holders did not leave in time; the old key was handed out again.
+    DrainTimeout,
+}
+
+/// How serious a rotation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Severity {
+    /// Nothing is interrupted.
+    Normal,
+    /// The key is compromised: it must be dead by the deadline.
+    Emergency,
+}
+
+/// Why a rotation was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// There is no key yet.
+    Provision,
+    /// A key that exists already was brought in.
+    Import,
+    /// Its time had come.
+    Scheduled,
+    /// Somebody or something asked, with a short text for the audit (at most
+    /// [`crate::limits::REASON_BYTES_MAX`] bytes).
+    Requested(String),
+    /// Providers' answers say that the active key is dead.
+    KeyDead,
+}
+
+/// One rotation, from its trigger to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// Which one.
+    pub id: RotationId,
+    /// Why.
+    pub reason: Reason,
+    /// How serious.
+    pub severity: Severity,
+    /// The version that must die, in an emergency.
+    pub compromised: Option<Version>,
+    /// In an emergency, when the compromised key must be dead at the latest.
+    pub revoke_by: Option<Due>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Labels burned by its attempts.
+    pub burned: u32,
+    /// It rolled back once already; a second time is refused.
+    pub rolled_back: bool,
+    /// A key-dead report about the version it promoted was confirmed.
+    pub key_dead: bool,
+    /// When the trigger was accepted.
+    pub started_at: Timestamp,
+    /// When the drain must have ended, once it began.
+    pub drain_max: Option<Due>,
+    /// The policy as it was when the trigger was accepted.
+    pub policy: Policy,
+    /// The last refusal or error in one line, for people.
+    pub error: Option<String>,
+}
+
+/// What is still owed after, or beside, a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Debt {
+    /// Revoke this key at the provider.
+    Revoke {
+        /// The version it belongs to.
+        version: Version,
+        /// The key.
+        key_id: ProviderKeyId,
+    },
+    /// Look for keys under this label, and revoke what nobody claims.
+    Sweep {
+        /// The burned version.
+        version: Version,
+        /// Its label.
+        label: Label,
+        /// When it was burned.
+        burned_at: Timestamp,
+    },
+    /// Destroy this version's secret, also one put late under its label.
+    Destroy {
+        /// Whose secret.
+        version: Version,
+    },
+    /// Drain this version, then revoke it.
+    Retire {
+        /// The version.
+        version: Version,
+    },
+}
+
+/// One debt and its next attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obligation {
+    /// What is owed.
+    pub debt: Debt,
+    /// Since when.
+    pub since: Timestamp,
+    /// Attempts so far.
+    pub tries: u32,
+    /// Next attempt.
+    pub due: Due,
+}
+
+/// A trigger that waits for the present rotation to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedTrigger {
+    /// The number that its rotation will have.
+    pub n: u64,
+    /// Why.
+    pub reason: Reason,
+    /// How serious, after merging.
+    pub severity: Severity,
+    /// The version to get away from.
+    pub target: Option<Version>,
+    /// Absolute deadline of an emergency, after merging.
+    pub revoke_by: Option<Due>,
+    /// The policy when it was accepted.
+    pub policy: Policy,
+}
+
+/// All that is durably known of a pair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairRecord {
+    /// Which pair.
+    pub pair: PairId,
+    /// One more at every write.
+    pub rev: Rev,
+    /// One more at every start.
+    pub epoch: Epoch,
+    /// Who may write it.
+    pub owner: Owner,
+    /// The deployment part of its labels.
+    pub deployment: DeploymentId,
+    /// The pair part of its labels.
+    pub tag: PairTag,
+    /// How its provider behaves on issue.
+    pub class: Class,
+    /// May anyone acquire?
+    pub gate: Gate,
+    /// The version that is handed out.
+    pub active: Option<Version>,
+    /// The number that the next version gets.
+    pub next_version: Version,
+    /// The number that the next rotation gets.
+    pub next_rotation: u64,
+    /// Live versions and the last [`crate::limits::ENDED_VERSIONS_KEPT`] ended ones.
+    pub versions: BTreeMap<Version, VersionEntry>,
+    /// Failed rotations in a row, for back-off.
+    pub failures: u32,
+    /// The present or the last rotation.
+    pub rotation: Option<Rotation>,
+    /// The trigger that starts when the present rotation ends.
+    pub queued: Option<QueuedTrigger>,
+    /// What is owed.
+    pub obligations: Vec<Obligation>,
+    /// The last [`crate::limits::TRIGGERS_KEPT`] trigger ids and the rotation each one got.
+    pub triggers: VecDeque<(TriggerId, u64)>,
+    /// When the next rotation is due by time.
+    pub next_rotate_at: Option<Due>,
+}
+
+impl Phase {
+    /// The word shown to people for this phase.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        match self {
+            Self::Queued { .. } | Self::Preflight | Self::AwaitingPerson { .. } => Shown::Pending,
+            Self::Issuing { .. }
+            | Self::Locating { .. }
+            | Self::Settling { .. }
+            | Self::ProbingOld { .. }
+            | Self::Verifying { .. } => Shown::Issuing,
+            Self::Emptying { .. } | Self::Draining { .. } | Self::Overlap { .. } => Shown::Draining,
+            Self::Checkpointing { .. } => Shown::Checkpointing,
+            Self::Revoking { .. } => Shown::Revoking,
+            Self::Complete { .. } => Shown::Complete,
+            Self::Failed { .. } => Shown::Failed,
+        }
+    }
+
+    /// Whether the rotation has ended.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Complete { .. } | Self::Failed { .. })
+    }
+}
+
+impl PairRecord {
+    /// The record of a pair that has no key yet. Revision and epoch 0: it was never written.
+    #[must_use]
+    pub fn new(
+        pair: PairId,
+        deployment: DeploymentId,
+        tag: PairTag,
+        class: Class,
+        owner: Owner,
+    ) -> Self {
+        Self {
+            pair,
+            rev: Rev(0),
+            epoch: Epoch(0),
+            owner,
+            deployment,
+            tag,
+            class,
+            gate: Gate::Paused(Pause::NoCredential),
+            active: None,
+            next_version: Version(1),
+            next_rotation: 1,
+            versions: BTreeMap::new(),
+            failures: 0,
+            rotation: None,
+            queued: None,
+            obligations: Vec::new(),
+            triggers: VecDeque::new(),
+            next_rotate_at: None,
+        }
+    }
+
+    /// Status of a version, if the record still knows it.
+    #[must_use]
+    pub fn status(&self, version: Version) -> Option<VersionStatus> {
+        self.versions.get(&version).map(|entry| entry.status)
+    }
+}
