@@ -1,0 +1,157 @@
+//! The audit chain: who may read it can tell that nothing was changed, dropped or swapped.
+//!
+//! `h_n = HMAC-SHA-256(key, h_{n-1} ‖ n ‖ pair ‖ kind ‖ dedupe ‖ body)`, each part length-prefixed,
+//! over the body bytes as stored, so that verifying needs no canonical form. Every journal seals
+//! with [`seal`], in the transaction of the change itself.
+
+use async_trait::async_trait;
+use keybaton_messages::PairId;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::refusal::Refusal;
+use crate::secret::FingerprintKey;
+
+/// The key of the audit chains.
+pub struct AuditKey(FingerprintKey);
+
+impl AuditKey {
+    /// Takes 32 derived bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(FingerprintKey::new(bytes))
+    }
+}
+
+/// One audit record in its place in the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedAudit {
+    /// Whose chain.
+    pub pair: PairId,
+    /// Place in the chain, from 1.
+    pub seq: u64,
+    /// Hash of the record before; zeros for the first.
+    pub prev: [u8; 32],
+    /// Hash of this record.
+    pub hash: [u8; 32],
+    /// The kind, as its word.
+    pub kind: String,
+    /// What makes it unique within its kind.
+    pub dedupe: String,
+    /// The body as stored: one line of JSON.
+    pub body: String,
+}
+
+/// Seals one record behind the record with hash `prev`.
+#[must_use]
+pub fn seal(
+    key: &AuditKey,
+    pair: &PairId,
+    seq: u64,
+    prev: [u8; 32],
+    kind: &str,
+    dedupe: &str,
+    body: String,
+) -> SealedAudit {
+    let hash = link(key, pair, seq, &prev, kind, dedupe, &body);
+    SealedAudit {
+        pair: pair.clone(),
+        seq,
+        prev,
+        hash,
+        kind: kind.to_owned(),
+        dedupe: dedupe.to_owned(),
+        body,
+    }
+}
+
+fn link(
+    key: &AuditKey,
+    pair: &PairId,
+    seq: u64,
+    prev: &[u8; 32],
+    kind: &str,
+    dedupe: &str,
+    body: &str,
+) -> [u8; 32] {
+    key.0.digest(
+        b"audit",
+        &[
+            prev,
+            &seq.to_be_bytes(),
+            pair.tenant.as_str().as_bytes(),
+            pair.provider.as_str().as_bytes(),
+            kind.as_bytes(),
+            dedupe.as_bytes(),
+            body.as_bytes(),
+        ],
+    )
+}
+
+/// The first place where a chain is not whole.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("audit chain of {pair} is broken at record {seq}: {why}")]
+pub struct BrokenChain {
+    /// Whose chain.
+    pub pair: PairId,
+    /// The first bad place.
+    pub seq: u64,
+    /// What is wrong there.
+    pub why: &'static str,
+}
+
+/// Verifies one pair's chain from its first record on; `records` are in the order found.
+///
+/// # Errors
+/// The first bad place.
+pub fn verify_chain(
+    key: &AuditKey,
+    pair: &PairId,
+    records: &[SealedAudit],
+) -> Result<(), BrokenChain> {
+    let broken = |seq, why| {
+        Err(BrokenChain {
+            pair: pair.clone(),
+            seq,
+            why,
+        })
+    };
+    let mut prev = [0; 32];
+    for (seq, record) in (1..).zip(records) {
+        if record.seq != seq {
+            return broken(seq, "a record is missing, doubled or out of order");
+        }
+        if record.pair != *pair {
+            return broken(seq, "the record belongs to another pair");
+        }
+        if record.prev != prev {
+            return broken(seq, "the record does not continue the one before");
+        }
+        if record.hash
+            != link(
+                key,
+                pair,
+                seq,
+                &prev,
+                &record.kind,
+                &record.dedupe,
+                &record.body,
+            )
+        {
+            return broken(
+                seq,
+                "the record was changed, or the audit key is another one",
+            );
+        }
+        prev = record.hash;
+    }
+    Ok(())
+}
+
+/// Ships sealed records to where the node cannot change them.
+#[async_trait]
+pub trait AuditSink: Send + Sync {
+    /// Appends the records durably, in order. A record that is already there (same pair and seq)
+    /// is not appended again.
+    async fn ship(&self, records: &[SealedAudit]) -> Result<(), Refusal>;
+}
