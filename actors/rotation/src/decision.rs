@@ -281,7 +281,7 @@ pub enum Input {
         /// For this version.
         version: Version,
     },
-    /// Tasks report that the provider refuses a version.
+    /// Tasks report that the provider refuses a version, and two probes of it said the same.
     KeyDead {
         /// The version.
         version: Version,
@@ -314,8 +314,8 @@ pub enum Guard {
         version: Version,
         /// The key.
         key_id: ProviderKeyId,
-        /// Its fingerprint.
-        fp: Fingerprint,
+        /// Its fingerprint; `None` for a key that was found by its label, whose secret nobody has.
+        fp: Option<Fingerprint>,
     },
 }
 
@@ -468,9 +468,10 @@ pub enum Effect {
         /// The version.
         version: Version,
     },
-    /// Ring at this moment of store time; replaces the same timer.
+    /// Ring after [`Due::left`]; replaces the same timer, and a replaced timer never rings.
     Arm(Timer, Due),
-    /// Ring after this long on the monotonic clock; replaces the same timer.
+    /// Ring after this long on the monotonic clock, not before; replaces the same timer, and a
+    /// replaced timer never rings.
     ArmFor(Timer, Duration),
     /// Write the witness {rev, epoch, active} beside the secrets.
     Witness,
@@ -511,7 +512,9 @@ pub struct Decision {
     pub guards: Vec<Guard>,
     /// Grants to copy in the commit.
     pub grants: Option<CopyGrants>,
-    /// Audit records of the commit.
+    /// Audit records of the commit. The journal adds the names of the version's outstanding
+    /// grants to the note of a [`AuditKind::ForcedRevoke`], in the same transaction; an entry whose
+    /// (kind, dedupe) stands in the chain already is left out.
     pub audit: Vec<AuditEntry>,
     /// Events of the commit (kind, old, new); the journal stamps pair, rotation and revision.
     pub outbox: Vec<(EventKind, Option<Version>, Option<Version>)>,

@@ -17,5 +17,5 @@ pub use decision::{
 pub use policy::{OnStuck, OverlapFrom, Policy};
 pub use record::{
     Cause, Class, Debt, Due, End, Gate, Obligation, Owner, PairRecord, Pause, Phase, QueuedTrigger,
-    Reason, Rotation, Severity, VersionEntry,
+    Reason, Reclaim, Rotation, Severity, VersionEntry,
 };

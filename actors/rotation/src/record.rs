@@ -209,6 +209,17 @@ pub enum Cause {
     DrainTimeout,
 }
 
+/// Why the old key is wanted back after it was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reclaim {
+    /// Holders stay too long; void once they have left.
+    Stuck,
+    /// An operator ordered the rollback.
+    Ordered,
+    /// The new key is dead.
+    KeyDead,
+}
+
 /// How serious a rotation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Severity {
@@ -255,6 +266,10 @@ pub struct Rotation {
     pub rolled_back: bool,
     /// A key-dead report about the version it promoted was confirmed.
     pub key_dead: bool,
+    /// The old key is wanted back, and why; it is probed before it is handed out again.
+    pub reclaim: Option<Reclaim>,
+    /// Refusals in a row, for the back-off between attempts.
+    pub refused: u32,
     /// When the trigger was accepted.
     pub started_at: Timestamp,
     /// When the drain must have ended, once it began.
@@ -283,6 +298,8 @@ pub enum Debt {
         label: Label,
         /// When it was burned.
         burned_at: Timestamp,
+        /// A key that somebody else claims stands under the label; a person was told.
+        foreign: bool,
     },
     /// Destroy this version's secret, also one put late under its label.
     Destroy {
@@ -365,6 +382,24 @@ pub struct PairRecord {
     pub triggers: VecDeque<(TriggerId, u64)>,
     /// When the next rotation is due by time.
     pub next_rotate_at: Option<Due>,
+}
+
+impl Due {
+    /// The moment `wait` after `now`.
+    #[must_use]
+    pub fn after(now: Timestamp, wait: Duration) -> Self {
+        Self {
+            at: now + wait,
+            wait,
+        }
+    }
+
+    /// How long to wait from `now`: a clock that was set back cannot make it longer than the wait
+    /// it came from, and one that was set forward only makes it shorter.
+    #[must_use]
+    pub fn left(&self, now: Timestamp) -> Duration {
+        now.until(self.at).min(self.wait)
+    }
 }
 
 impl Phase {
