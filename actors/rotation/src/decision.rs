@@ -531,3 +531,70 @@ pub struct Impossible {
     /// What does not fit.
     pub why: String,
 }
+
+impl Input {
+    /// The version that an answer or a report is about.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        match self {
+            Self::Issued { version, .. }
+            | Self::IssueRefused { version, .. }
+            | Self::IssueUnknown { version, .. }
+            | Self::Located { version, .. }
+            | Self::KeyClaimed { version }
+            | Self::Probed { version, .. }
+            | Self::GrantReturned { version, .. }
+            | Self::Revoked { version }
+            | Self::RevokeRefused { version, .. }
+            | Self::RevokeUnknown { version, .. }
+            | Self::Destroyed { version }
+            | Self::DestroyFailed { version, .. }
+            | Self::PersonSubmitted { version, .. }
+            | Self::PersonExpired { version }
+            | Self::KeyDead { version, .. } => Some(*version),
+            Self::Started { .. }
+            | Self::Triggered(_)
+            | Self::Ordered(_)
+            | Self::PreflightOk { .. }
+            | Self::PreflightRefused { .. }
+            | Self::Elapsed(_)
+            | Self::Swept { .. }
+            | Self::SweepFailed { .. } => None,
+        }
+    }
+
+    /// The key that an answer brings, if it brings one.
+    pub(crate) fn into_key(self) -> Option<Found> {
+        match self {
+            Self::Located { found, .. } => found,
+            Self::Issued {
+                key_id,
+                secret,
+                fp,
+                expires_at,
+                ..
+            }
+            | Self::PersonSubmitted {
+                key_id,
+                secret,
+                fp,
+                expires_at,
+                ..
+            } => Some(Found {
+                key_id,
+                secret,
+                fp,
+                expires_at,
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl Decision {
+    /// Whether the input was a repeat: nothing to write, nothing to do.
+    #[must_use]
+    pub fn is_repeat(&self) -> bool {
+        self.record.is_none() && self.effects.is_empty()
+    }
+}

@@ -6,9 +6,18 @@
 //! vocabulary and serde, so nothing else can come in.
 
 mod decision;
+mod draft;
+mod handover;
 pub mod limits;
+mod moves;
+mod obligations;
+mod orders;
 mod policy;
 mod record;
+mod resume;
+mod step;
+mod timers;
+mod triggers;
 
 pub use decision::{
     AuditEntry, AuditKind, Context, CopyGrants, Decision, Effect, Found, Guard, Health, Impossible,
@@ -19,3 +28,4 @@ pub use record::{
     Cause, Class, Debt, Due, End, Gate, Obligation, Owner, PairRecord, Pause, Phase, QueuedTrigger,
     Reason, Reclaim, Rotation, Severity, VersionEntry,
 };
+pub use step::step;

@@ -421,6 +421,54 @@ impl Phase {
         }
     }
 
+    /// The version that this phase's questions are about, if it asks about one.
+    #[must_use]
+    pub fn subject(&self) -> Option<Version> {
+        match self {
+            Self::AwaitingPerson { new, .. }
+            | Self::Issuing { new }
+            | Self::Locating { new }
+            | Self::Settling { new, .. }
+            | Self::ProbingOld { new }
+            | Self::Verifying { new, .. } => Some(*new),
+            _ => self.leaving(),
+        }
+    }
+
+    /// The version whose holders are leaving or have left, if there is one.
+    #[must_use]
+    pub fn leaving(&self) -> Option<Version> {
+        match self {
+            Self::Emptying { old, .. }
+            | Self::Draining { old, .. }
+            | Self::Checkpointing { old, .. }
+            | Self::Overlap { old, .. }
+            | Self::Revoking { old, .. } => Some(*old),
+            _ => None,
+        }
+    }
+
+    /// Whether grants of [`Self::leaving`] are awaited, counted every few seconds.
+    #[must_use]
+    pub fn awaits_grants(&self) -> bool {
+        matches!(
+            self,
+            Self::Emptying { .. } | Self::Draining { .. } | Self::Checkpointing { .. }
+        )
+    }
+
+    /// Whether the new key has been promoted: from here the way back is a rollback, not an abort.
+    #[must_use]
+    pub fn is_promoted(&self) -> bool {
+        matches!(
+            self,
+            Self::Draining { .. }
+                | Self::Checkpointing { .. }
+                | Self::Overlap { .. }
+                | Self::Revoking { .. }
+        )
+    }
+
     /// Whether the rotation has ended.
     #[must_use]
     pub fn is_final(&self) -> bool {
