@@ -1,0 +1,208 @@
+//! A task's handle on one pair, and the leases it takes.
+//!
+//! **Invariant:** a lease goes back to the stripe, seat and lane that it came from, on whatever
+//! thread it is dropped: it carries all three.
+//! **Invariant:** a seat outlives its leases.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::lane::Label;
+use crate::pair::Pair;
+use crate::refusal::Refusal;
+use crate::roster::Place;
+use crate::stripe::{Shut, Stripe};
+
+/// A task's resolved handle on one pair. A clone is the same member, for a tool of the same task.
+pub struct Member<N>(Arc<Seated<N>>);
+
+/// A seat, kept by the member's handles and by its owned leases.
+struct Seated<N> {
+    pair: Arc<Pair<N>>,
+    place: Place,
+}
+
+impl<N> Member<N> {
+    pub(crate) fn new(pair: Arc<Pair<N>>, place: Place) -> Self {
+        Self(Arc::new(Seated { pair, place }))
+    }
+
+    /// Makes the task a holder of the pair's current version, until the lease is dropped.
+    ///
+    /// The hot path: two atomics for acquire and release together, on a line of the member's own.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the task holds nothing more than before.
+    #[inline]
+    pub fn acquire(&self) -> Result<LeaseRef<'_, N>, Refusal> {
+        let lane = self.0.acquire()?;
+        Ok(LeaseRef {
+            seated: &self.0,
+            lane,
+        })
+    }
+
+    /// Like [`acquire`](Self::acquire), for a lease that outlives the handle: in a response body,
+    /// or in a task's session. Costs two atomics more, on a count of the member's own.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the task holds nothing more than before.
+    #[inline]
+    pub fn acquire_owned(&self) -> Result<Lease<N>, Refusal> {
+        let lane = self.0.acquire()?;
+        Ok(Lease {
+            seated: Arc::clone(&self.0),
+            lane,
+        })
+    }
+
+    /// The pair of which this is a member.
+    #[must_use]
+    pub fn pair(&self) -> &Arc<Pair<N>> {
+        &self.0.pair
+    }
+}
+
+impl<N> Clone for Member<N> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<N> fmt::Debug for Member<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("seat", &self.0.place.number)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<N> Seated<N> {
+    #[inline]
+    fn acquire(&self) -> Result<usize, Refusal> {
+        self.stripe()
+            .acquire(self.place.seat)
+            .or_else(|shut| self.acquire_again(shut))
+    }
+
+    /// Tries once more with the turn in hand, so that no publishing slips between both.
+    #[cold]
+    fn acquire_again(&self, shut: Shut) -> Result<usize, Refusal> {
+        let turn = self.pair.turn();
+        let again = match shut {
+            Shut::Closed if cfg!(keybaton_mutant = "no_retry") => Err(shut),
+            Shut::Closed => self.stripe().acquire(self.place.seat),
+            Shut::Full => Err(shut),
+        };
+        again.map_err(|shut| match shut {
+            Shut::Closed => Refusal::NotOpen { turn },
+            Shut::Full => Refusal::TooMany,
+        })
+    }
+
+    #[inline]
+    fn release(&self, lane: usize) {
+        if self.stripe().release(lane, self.place.seat) {
+            self.pair.stripe_left(lane);
+        }
+    }
+
+    fn is_current(&self, lane: usize) -> bool {
+        self.stripe().is_current(lane)
+    }
+
+    /// The label of a lane in which a lease is held: it cannot change meanwhile.
+    fn label(&self, lane: usize) -> Label {
+        self.pair
+            .label(lane)
+            .expect("a lease names a lane of its pair")
+    }
+
+    #[inline]
+    fn stripe(&self) -> &Stripe {
+        #[cfg(keybaton_mutant = "stripe_by_thread")]
+        return &self.place.block[by_thread::index() % self.place.block.len()];
+        #[cfg(not(keybaton_mutant = "stripe_by_thread"))]
+        &self.place.block[self.place.stripe]
+    }
+}
+
+impl<N> Drop for Seated<N> {
+    fn drop(&mut self) {
+        self.pair.leave(&self.place);
+    }
+}
+
+macro_rules! lease {
+    ($lease:ident $(, $life:lifetime)?) => {
+        impl<$($life,)? N> $lease<$($life,)? N> {
+            /// The version that is held.
+            #[must_use]
+            pub fn version(&self) -> u32 {
+                self.seated.label(self.lane).version()
+            }
+
+            /// Which slot of the version is held.
+            #[must_use]
+            pub fn generation(&self) -> u64 {
+                u64::from(self.seated.label(self.lane).generation())
+            }
+
+            /// Is the held slot still the one that acquires are pointed to? A level, to be
+            /// looked at between two steps. One atomic load.
+            #[must_use]
+            pub fn is_current(&self) -> bool {
+                self.seated.is_current(self.lane)
+            }
+        }
+
+        impl<$($life,)? N> Drop for $lease<$($life,)? N> {
+            #[inline]
+            fn drop(&mut self) {
+                self.seated.release(self.lane);
+            }
+        }
+
+        impl<$($life,)? N> fmt::Debug for $lease<$($life,)? N> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($lease))
+                    .field("version", &self.version())
+                    .field("generation", &self.generation())
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+/// Keeps its member a holder of one version. Borrowed from the member, for the span of a call.
+#[must_use = "dropping a lease releases it"]
+pub struct LeaseRef<'a, N> {
+    seated: &'a Seated<N>,
+    lane: usize,
+}
+lease!(LeaseRef, 'a);
+
+/// Keeps its member a holder of one version, wherever it is moved and dropped.
+#[must_use = "dropping a lease releases it"]
+pub struct Lease<N> {
+    seated: Arc<Seated<N>>,
+    lane: usize,
+}
+lease!(Lease);
+
+/// The trap of choosing a stripe by the thread that happens to run: for loom to refute.
+#[cfg(keybaton_mutant = "stripe_by_thread")]
+mod by_thread {
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+
+    loom::lazy_static! {
+        static ref NEXT: AtomicUsize = AtomicUsize::new(0);
+    }
+    loom::thread_local! {
+        static INDEX: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn index() -> usize {
+        INDEX.with(|index| *index)
+    }
+}
