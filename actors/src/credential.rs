@@ -1,0 +1,513 @@
+//! What a task gets instead of a key: a handle that resolves at call time.
+//!
+//! ```text
+//! CredentialHandle ── call() ───► CallLease ── send ──► HeldResponse   held to the last byte
+//!                  └─ session() ► SessionLease                         for code that keeps a key
+//! ```
+//!
+//! **Invariant:** acquire, then check the fence, then write the request: in this order.
+//! **Invariant:** only a SessionLease shows bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use keybaton_messages::{PairId, TaskId, Version};
+use keybaton_registry::{Lease, Member};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::broker::{OpenVersion, PairCell};
+use crate::broker_actor::BrokerMessage;
+use crate::limits::{ACQUIRE_WAIT_MAX, KEY_DEAD_WAIT, REFUSED_REPEATS_MAX, WAITERS_MAX};
+use crate::shared::Shared;
+
+/// Why no lease was given.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AcquireError {
+    /// The gate stayed shut.
+    #[error("no credential for {pair} after {waited:?}: {why}")]
+    Paused {
+        /// Which pair.
+        pair: PairId,
+        /// How long it was waited for.
+        waited: Duration,
+        /// Why the gate is shut.
+        why: String,
+    },
+    /// Too many wait already.
+    #[error("too many callers wait for {pair}; try again after {after:?}")]
+    Busy {
+        /// Which pair.
+        pair: PairId,
+        /// When to try again.
+        after: Duration,
+    },
+    /// This node may not act any more.
+    #[error("this node lost its lease and uses no credential; the task goes on elsewhere")]
+    Fenced,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// No lease was given.
+    #[error(transparent)]
+    Acquire(#[from] AcquireError),
+    /// The calls on this version were cut by policy (an emergency, or an operator). Whether the
+    /// call was executed is unknown.
+    #[error("the call on {version} was cut: its key is being revoked")]
+    Cut {
+        /// The version that it used.
+        version: Version,
+    },
+    /// The provider refused the key and no newer one came. The call was not executed.
+    #[error("the provider refuses the key of {version}, and no newer version came in time")]
+    Refused {
+        /// The version that it used.
+        version: Version,
+    },
+    /// The call lasted longer than the policy's `call_time_max`.
+    #[error("the call lasted longer than {0:?}")]
+    TooLong(Duration),
+    /// The connection failed.
+    #[error("the call failed")]
+    Transport(#[source] reqwest::Error),
+    /// The body is larger than the caller wanted to read.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The key cannot stand in a header.
+    #[error("the key of {version} is not a valid header value")]
+    Header {
+        /// The version.
+        version: Version,
+    },
+}
+
+/// A task's way to its credential. Cheap to clone; nested tools get a clone of it, never a key.
+#[derive(Clone)]
+pub struct CredentialHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    cell: Arc<PairCell>,
+    member: Member<TaskId>,
+    task: TaskId,
+    call_time_max: Duration,
+    /// The version that was taken last, 0 for none: what a step's result names.
+    last_used: AtomicU32,
+}
+
+/// The right to use a version for one call.
+pub struct CallLease {
+    held: Held,
+}
+
+/// The right to keep a version's key, until asked to hand over.
+pub struct SessionLease {
+    held: Held,
+    cell: Arc<PairCell>,
+}
+
+/// A response whose lease lives until its last byte was read, or it is dropped.
+pub struct HeldResponse {
+    // Order matters: the connection closes before the lease is released.
+    response: reqwest::Response,
+    lease: CallLease,
+    deadline: tokio::time::Instant,
+    call_time_max: Duration,
+}
+
+struct Held {
+    lease: Lease<TaskId>,
+    open: Arc<OpenVersion>,
+}
+
+impl CredentialHandle {
+    /// Resolves the handle of `task` on `pair`.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, pair: &PairId, task: TaskId, call_time_max: Duration) -> Self {
+        let cell = shared.broker.cell(pair);
+        let member = cell.slots.join(task.clone());
+        let last_used = AtomicU32::new(0);
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                cell,
+                member,
+                task,
+                call_time_max,
+                last_used,
+            }),
+        }
+    }
+
+    /// The pair behind the handle.
+    #[must_use]
+    pub fn pair(&self) -> &PairId {
+        &self.inner.cell.pair
+    }
+
+    /// The version that would be handed out now, and the generation of its slot. One atomic read:
+    /// a level to compare at step boundaries.
+    #[must_use]
+    pub fn current(&self) -> Option<(Version, u64)> {
+        self.inner.cell.current()
+    }
+
+    /// The version that this handle, or a clone of it, took last.
+    #[must_use]
+    pub fn last_used(&self) -> Option<Version> {
+        Some(self.inner.last_used.load(Ordering::Relaxed))
+            .filter(|used| *used > 0)
+            .map(Version)
+    }
+
+    /// Takes the present version for one call, waiting while the gate is paused.
+    ///
+    /// # Errors
+    /// [`AcquireError`]; waiting is bounded by [`ACQUIRE_WAIT_MAX`].
+    pub async fn call(&self) -> Result<CallLease, AcquireError> {
+        Ok(CallLease {
+            held: self.acquire().await?,
+        })
+    }
+
+    /// Takes the present version without waiting; `None` while the gate is paused. For code that
+    /// cannot wait, such as a synchronous header hook.
+    #[must_use]
+    pub fn try_call(&self) -> Option<CallLease> {
+        let held = self.try_acquire()?;
+        self.may_act().then_some(CallLease { held })
+    }
+
+    /// Takes the present version for code that keeps a key. Its holder must watch
+    /// [`SessionLease::is_current`] and hand over at its next boundary.
+    ///
+    /// # Errors
+    /// As [`CredentialHandle::call`].
+    pub async fn session(&self) -> Result<SessionLease, AcquireError> {
+        Ok(SessionLease {
+            held: self.acquire().await?,
+            cell: self.inner.cell.clone(),
+        })
+    }
+
+    /// Sends a request under the present version and returns the response with its lease.
+    ///
+    /// A 401 means that the call was not executed: it is repeated under the next version as soon
+    /// as there is one. A 401 under the active version is reported, and confirmed by probes,
+    /// before the call gives up.
+    ///
+    /// # Errors
+    /// [`CallError`]. A request whose body is a stream cannot be repeated and is refused at once.
+    pub async fn send(&self, request: reqwest::Request) -> Result<HeldResponse, CallError> {
+        let mut request = request;
+        for _ in 0..REFUSED_REPEATS_MAX {
+            let again = request.try_clone();
+            let lease = self.call().await?;
+            let version = lease.version();
+            let held = self.send_once(lease, request).await?;
+            if held.status() != StatusCode::UNAUTHORIZED {
+                return Ok(held);
+            }
+            drop(held);
+            match again {
+                Some(again) if self.newer_than(version).await => request = again,
+                _ => return Err(CallError::Refused { version }),
+            }
+        }
+        Err(CallError::Refused {
+            version: self.current().map_or(Version(0), |(v, _)| v),
+        })
+    }
+
+    async fn send_once(
+        &self,
+        lease: CallLease,
+        mut request: reqwest::Request,
+    ) -> Result<HeldResponse, CallError> {
+        let call_time_max = self.inner.call_time_max;
+        let deadline = tokio::time::Instant::now() + call_time_max;
+        self.authorize(&lease, request.headers_mut())?;
+        let response = tokio::select! {
+            biased;
+            () = lease.cut() => return Err(CallError::Cut { version: lease.version() }),
+            () = tokio::time::sleep_until(deadline) => return Err(CallError::TooLong(call_time_max)),
+            response = self.inner.shared.http.execute(request) => response,
+        };
+        let response = response.map_err(|error| CallError::Transport(error.without_url()))?;
+        Ok(HeldResponse {
+            response,
+            lease,
+            deadline,
+            call_time_max,
+        })
+    }
+
+    /// Checks the fence and sets the lease's header, marked sensitive. The last thing to do before
+    /// the request is written.
+    ///
+    /// # Errors
+    /// [`AcquireError::Fenced`], or a key that cannot stand in a header.
+    pub fn authorize(&self, lease: &CallLease, headers: &mut HeaderMap) -> Result<(), CallError> {
+        if !self.may_act() {
+            return Err(AcquireError::Fenced.into());
+        }
+        let (name, value) = lease.header()?;
+        headers.insert(name, value);
+        Ok(())
+    }
+
+    /// Reports that the provider refused `version` with 401 and waits until a newer version is
+    /// handed out; `false` when none came, or when the key was probed and found alive.
+    pub async fn newer_than(&self, version: Version) -> bool {
+        let inner = &self.inner;
+        let deadline = tokio::time::Instant::now() + KEY_DEAD_WAIT;
+        let found_alive = inner.cell.found_alive();
+        loop {
+            let changed = inner.cell.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match self.current() {
+                Some((current, _)) if current != version => return true,
+                Some(_) if inner.cell.found_alive() != found_alive => return false,
+                Some(_) => {
+                    inner.shared.broker_inbox.cast(BrokerMessage::Refused {
+                        pair: inner.cell.pair.clone(),
+                        version,
+                        task: inner.task.clone(),
+                    });
+                }
+                None => {}
+            }
+            if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    fn may_act(&self) -> bool {
+        self.inner
+            .shared
+            .fence
+            .may_act(self.inner.shared.ports.clock.as_ref())
+    }
+
+    fn try_acquire(&self) -> Option<Held> {
+        let lease = self.inner.member.acquire_owned().ok()?;
+        let open = self.inner.cell.opened(Version(lease.version()))?;
+        self.inner
+            .last_used
+            .store(lease.version(), Ordering::Relaxed);
+        Some(Held { lease, open })
+    }
+
+    async fn acquire(&self) -> Result<Held, AcquireError> {
+        if !self.may_act() {
+            return Err(AcquireError::Fenced);
+        }
+        match self.try_acquire() {
+            Some(held) => Ok(held),
+            None => self.acquire_waiting().await,
+        }
+    }
+
+    async fn acquire_waiting(&self) -> Result<Held, AcquireError> {
+        let cell = &self.inner.cell;
+        let waiting = Waiting::begin(cell);
+        if waiting.place > WAITERS_MAX {
+            let after = Duration::from_secs(1);
+            return Err(AcquireError::Busy {
+                pair: cell.pair.clone(),
+                after,
+            });
+        }
+        let deadline = tokio::time::Instant::now() + ACQUIRE_WAIT_MAX;
+        loop {
+            let changed = cell.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(held) = self.try_acquire() {
+                return Ok(held);
+            }
+            if !self.may_act() {
+                return Err(AcquireError::Fenced);
+            }
+            self.inner
+                .shared
+                .broker_inbox
+                .cast(BrokerMessage::Attend(cell.pair.clone()));
+            if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                return Err(AcquireError::Paused {
+                    pair: cell.pair.clone(),
+                    waited: ACQUIRE_WAIT_MAX,
+                    why: cell.why(),
+                });
+            }
+        }
+    }
+}
+
+struct Waiting<'a> {
+    cell: &'a PairCell,
+    place: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(cell: &'a PairCell) -> Self {
+        Self {
+            place: cell.wait_begins(),
+            cell,
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.cell.wait_ends();
+    }
+}
+
+impl Held {
+    fn version(&self) -> Version {
+        Version(self.lease.version())
+    }
+}
+
+impl CallLease {
+    /// The version that is held.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.held.version()
+    }
+
+    /// Resolves when policy cuts the calls on this version. A caller that sends by itself must
+    /// drop its connection then.
+    pub async fn cut(&self) {
+        self.held.open.cut.cancelled().await;
+    }
+
+    fn header(&self) -> Result<(HeaderName, HeaderValue), CallError> {
+        let open = &self.held.open;
+        let mut text = Zeroizing::new(Vec::with_capacity(256));
+        text.extend_from_slice(open.header.scheme.as_bytes());
+        text.extend_from_slice(open.secret.expose());
+        let mut value = HeaderValue::from_bytes(&text).map_err(|_| CallError::Header {
+            version: open.version,
+        })?;
+        value.set_sensitive(true);
+        Ok((HeaderName::from_static(open.header.name), value))
+    }
+}
+
+impl Drop for CallLease {
+    fn drop(&mut self) {
+        self.held.open.drain.note_end(Instant::now());
+    }
+}
+
+impl SessionLease {
+    /// The version that is held.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.held.version()
+    }
+
+    /// Whether this version is still the one to hold: a level, one atomic read. When it is not,
+    /// finish what you do, persist, drop this lease and take a new one.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.held.lease.is_current()
+    }
+
+    /// Waits until this version is not the one to hold any more.
+    pub async fn hand_over_requested(&self) {
+        loop {
+            let changed = self.cell.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.is_current() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Resolves when policy cuts this version: stop using the key at once.
+    pub async fn cut(&self) {
+        self.held.open.cut.cancelled().await;
+    }
+
+    /// Whether policy has cut this version.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.held.open.cut.is_cancelled()
+    }
+
+    /// The key itself. It must not outlive this lease, and must not be logged or stored.
+    #[must_use]
+    pub fn danger_expose_key(&self) -> &[u8] {
+        self.held.open.secret.expose()
+    }
+
+    /// Notes that the work under this lease ended at `at`; what follows is the hand-over itself.
+    pub(crate) fn note_work_ended(&self, at: Instant) {
+        self.held.open.drain.note_end(at);
+    }
+}
+
+impl HeldResponse {
+    /// The response's status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// The response's headers.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// The version under which the call runs.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.lease.version()
+    }
+
+    /// The next piece of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// [`CallError::Cut`], [`CallError::TooLong`] or a broken connection.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, CallError> {
+        let version = self.lease.version();
+        tokio::select! {
+            biased;
+            () = self.lease.held.open.cut.cancelled() => Err(CallError::Cut { version }),
+            () = tokio::time::sleep_until(self.deadline) => Err(CallError::TooLong(self.call_time_max)),
+            chunk = self.response.chunk() => {
+                chunk.map_err(|error| CallError::Transport(error.without_url()))
+            }
+        }
+    }
+
+    /// The whole body, at most `bytes_max` of it; the lease is released afterwards.
+    ///
+    /// # Errors
+    /// As [`HeldResponse::chunk`]; [`CallError::TooLarge`] beyond `bytes_max`.
+    pub async fn bytes(mut self, bytes_max: usize) -> Result<Vec<u8>, CallError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            if body.len() + chunk.len() > bytes_max {
+                return Err(CallError::TooLarge(bytes_max));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}

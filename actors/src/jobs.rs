@@ -1,0 +1,516 @@
+//! The effects that ask the world, each one a job whose answer comes back as an input.
+//!
+//! **Invariant:** every job answers within its deadline, also when it panics; only Issue is never
+//! asked again.
+//! **Invariant:** a secret lives here only between the provider's answer and the secret store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use keybaton_messages::{Label, PairId, ProviderKeyId, SecretVersion, Timestamp, Version};
+use keybaton_ports::{
+    Denial, FingerprintKey, IssueRequest, IssuedKey, Refusal, SecretMeta, Witness,
+};
+use keybaton_rotation::{Class, Effect, Found, Health, Input, PairRecord};
+use ractor::ActorRef;
+
+use crate::limits::{
+    CONFIRM_DEAD_MAX, QUESTION_MAX, SECRET_PUT_PATIENCE, STORE_RETRY_MAX, STORE_RETRY_MIN,
+};
+use crate::rotation_actor::RotationMessage;
+use crate::shared::{ProviderEntry, Shared};
+use crate::sweeper::{SweepRequest, SweeperMessage};
+
+/// Starts the job behind an effect.
+pub(crate) fn start(
+    shared: &Arc<Shared>,
+    actor: &ActorRef<RotationMessage>,
+    record: Option<&PairRecord>,
+    pair: &PairId,
+    effect: Effect,
+) {
+    let job = Job {
+        shared: shared.clone(),
+        actor: actor.clone(),
+        pair: pair.clone(),
+    };
+    match effect {
+        Effect::Sweep { label } => {
+            let request = SweepRequest {
+                pair: pair.clone(),
+                label,
+            };
+            shared.sweeper.cast(SweeperMessage::Sweep(request));
+        }
+        Effect::Publish => job.detach(Job::publish),
+        Effect::Witness => {
+            if let Some(record) = record {
+                let (rev, epoch, active) = (record.rev, record.epoch, record.active);
+                let witness = Witness { rev, epoch, active };
+                job.detach(move |job| async move { job.witness(witness).await });
+            }
+        }
+        question => job.ask(question),
+    }
+}
+
+struct Job {
+    shared: Arc<Shared>,
+    actor: ActorRef<RotationMessage>,
+    pair: PairId,
+}
+
+impl Job {
+    fn detach<F: Future<Output = ()> + Send + 'static>(self, work: impl FnOnce(Self) -> F) {
+        tokio::spawn(work(self));
+    }
+
+    /// Runs a question and sends its answer; a question that panics or hangs is answered by its
+    /// most careful answer.
+    fn ask(self, effect: Effect) {
+        let careful = careful_answer(&effect);
+        let limit = time_limit(&effect);
+        tokio::spawn(async move {
+            let actor = self.actor.clone();
+            let work = std::panic::AssertUnwindSafe(self.answer(effect)).catch_unwind();
+            let answer = match tokio::time::timeout(limit, work).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_panic)) => careful,
+                Err(_elapsed) => careful,
+            };
+            if let Some(input) = answer {
+                // An actor that is gone asks again when it starts.
+                let _ = actor.cast(RotationMessage::Happened(input));
+            }
+        });
+    }
+
+    async fn answer(self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Preflight { attempt } => Some(self.preflight(attempt).await),
+            Effect::Issue {
+                version,
+                label,
+                lifetime,
+                timeout,
+            } => Some(self.issue(version, label, lifetime, timeout).await),
+            Effect::Locate { version, label } => Some(self.locate(version, &label).await),
+            Effect::Probe {
+                version,
+                secret,
+                attempt,
+            } => {
+                let health = self.probe(secret).await;
+                Some(Input::Probed {
+                    version,
+                    attempt,
+                    health,
+                })
+            }
+            Effect::Revoke {
+                version,
+                key_id,
+                confirm_dead,
+            } => Some(self.revoke(version, &key_id, confirm_dead).await),
+            Effect::Destroy {
+                version,
+                secret,
+                label,
+            } => Some(self.destroy(version, secret, label).await),
+            Effect::Count { version } => {
+                let counted = self
+                    .shared
+                    .ports
+                    .journal
+                    .count_grants(&self.pair, version)
+                    .await;
+                counted
+                    .ok()
+                    .map(|left| Input::GrantReturned { version, left })
+            }
+            Effect::Ask {
+                version,
+                label,
+                until,
+            } => {
+                tracing::warn!(
+                    pair = %self.pair, %version, %label, until_ms = until.0,
+                    "a person must create the key with this label as its name and submit it"
+                );
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn entry(&self) -> Result<&ProviderEntry, Refusal> {
+        self.shared
+            .ports
+            .providers
+            .get(&self.pair.provider)
+            .ok_or_else(|| {
+                Refusal::denied(
+                    Denial::NotFound,
+                    "the provider is not configured on this node",
+                )
+            })
+    }
+
+    async fn preflight(&self, attempt: Version) -> Input {
+        match self.try_preflight().await {
+            Ok(person) => Input::PreflightOk { attempt, person },
+            Err(refusal) => {
+                let page = matches!(refusal, Refusal::Denied { .. });
+                let after = match &refusal {
+                    Refusal::Busy { after, .. } => *after,
+                    _ => None,
+                };
+                Input::PreflightRefused {
+                    attempt,
+                    after,
+                    page,
+                    why: refusal.to_string(),
+                }
+            }
+        }
+    }
+
+    async fn try_preflight(&self) -> Result<bool, Refusal> {
+        let entry = self.entry()?;
+        let capabilities = entry.provider.capabilities();
+        self.shared.ports.secrets.preflight(&self.pair).await?;
+        if capabilities.class == Class::B {
+            self.shared.ports.checkpoints.preflight().await?;
+        }
+        if !capabilities.person_issues {
+            entry.provider.preflight(&self.pair.tenant).await?;
+        }
+        Ok(capabilities.person_issues)
+    }
+
+    /// Provider call and secret-store put in one job: only numbers come back.
+    async fn issue(
+        &self,
+        version: Version,
+        label: Label,
+        lifetime: Option<Duration>,
+        timeout: Duration,
+    ) -> Input {
+        let _under_way = self.shared.issue_jobs.begin(&label);
+        let refused = |after, admin, why| Input::IssueRefused {
+            version,
+            after,
+            admin,
+            why,
+        };
+        let unknown = |why: String| Input::IssueUnknown { version, why };
+        if !self.shared.fence.may_act(self.shared.ports.clock.as_ref()) {
+            return refused(None, false, "this node lost its lease".into());
+        }
+        let entry = match self.entry() {
+            Ok(entry) => entry,
+            Err(refusal) => return refused(None, true, refusal.to_string()),
+        };
+        let lifetime = lifetime.filter(|_| entry.provider.capabilities().lifetime);
+        let request = IssueRequest {
+            tenant: self.pair.tenant.clone(),
+            label: label.clone(),
+            lifetime,
+        };
+        let asked = tokio::time::timeout(timeout, entry.provider.issue(&request)).await;
+        let issued = match asked {
+            Err(_elapsed) => return unknown(format!("no answer within {timeout:?}")),
+            Ok(Err(Refusal::Unknown { why })) => return unknown(why),
+            Ok(Err(Refusal::Busy { after, why })) => return refused(after, false, why),
+            Ok(Err(Refusal::Denied { denial, why })) => {
+                return refused(None, denial == Denial::Admin, why);
+            }
+            Ok(Ok(issued)) => issued,
+        };
+        self.keep(version, label, issued).await
+    }
+
+    /// Offers the secret to the store until it takes it; if it will not, the key is of no use to
+    /// anyone and is revoked while its id is still known.
+    async fn keep(&self, version: Version, label: Label, issued: IssuedKey) -> Input {
+        let IssuedKey {
+            key_id,
+            secret,
+            expires_at,
+        } = issued;
+        let meta = SecretMeta {
+            pair: self.pair.clone(),
+            label: Some(label),
+            key_id: key_id.clone(),
+            issued_at: self.shared.ports.clock.now(),
+            expires_at,
+        };
+        let deadline = tokio::time::Instant::now() + SECRET_PUT_PATIENCE;
+        let mut wait = STORE_RETRY_MIN;
+        loop {
+            match self.shared.ports.secrets.put(&meta, &secret).await {
+                Ok(stored) => {
+                    let keys: &FingerprintKey = &self.shared.ports.fingerprints;
+                    let fp = keys.fingerprint(&secret);
+                    return Input::Issued {
+                        version,
+                        key_id,
+                        secret: stored,
+                        fp,
+                        expires_at,
+                    };
+                }
+                Err(refusal) if tokio::time::Instant::now() >= deadline => {
+                    if let Ok(entry) = self.entry() {
+                        // The sweep of the burned label finds the key if this does not.
+                        let _ = entry.provider.revoke(&self.pair.tenant, &key_id).await;
+                    }
+                    let why = format!("the secret store would not take the secret: {refusal}");
+                    return Input::IssueUnknown { version, why };
+                }
+                Err(refusal) => {
+                    tracing::warn!(pair = %self.pair, %version, %refusal, "secret not stored yet");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(STORE_RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    /// Asks until the store answers: "not found" must be a fact.
+    async fn locate(&self, version: Version, label: &Label) -> Input {
+        self.shared.issue_jobs.ended(label).await;
+        let mut wait = STORE_RETRY_MIN;
+        loop {
+            match self.shared.ports.secrets.find(&self.pair, label).await {
+                Ok(found) => {
+                    let found = found.map(|(secret, stored)| Found {
+                        key_id: stored.meta.key_id,
+                        secret,
+                        fp: self.shared.ports.fingerprints.fingerprint(&stored.secret),
+                        expires_at: stored.meta.expires_at,
+                    });
+                    return Input::Located { version, found };
+                }
+                Err(refusal) => {
+                    tracing::warn!(pair = %self.pair, %version, %refusal, "label not looked up yet");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(STORE_RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    async fn probe(&self, secret: SecretVersion) -> Health {
+        let Ok(entry) = self.entry() else {
+            return Health::Unknown;
+        };
+        match self.shared.ports.secrets.read(&self.pair, secret).await {
+            Ok(stored) => {
+                entry
+                    .provider
+                    .probe(&self.pair.tenant, &stored.secret)
+                    .await
+            }
+            Err(_) => Health::Unknown,
+        }
+    }
+
+    async fn revoke(
+        &self,
+        version: Version,
+        key_id: &ProviderKeyId,
+        confirm_dead: Option<SecretVersion>,
+    ) -> Input {
+        let refused = |after, why| Input::RevokeRefused {
+            version,
+            after,
+            why,
+        };
+        if !self.shared.fence.may_act(self.shared.ports.clock.as_ref()) {
+            return refused(None, "this node lost its lease".into());
+        }
+        let entry = match self.entry() {
+            Ok(entry) => entry,
+            Err(refusal) => return refused(None, refusal.to_string()),
+        };
+        match entry.provider.revoke(&self.pair.tenant, key_id).await {
+            Ok(()) => {}
+            Err(Refusal::Busy { after, why }) => return refused(after, why),
+            Err(Refusal::Denied { why, .. }) => return refused(None, why),
+            Err(Refusal::Unknown { why }) => return Input::RevokeUnknown { version, why },
+        }
+        match confirm_dead {
+            Some(secret) if !self.is_dead(secret).await => {
+                let why = "the provider still accepts the revoked key".into();
+                Input::RevokeUnknown { version, why }
+            }
+            _ => Input::Revoked { version },
+        }
+    }
+
+    async fn is_dead(&self, secret: SecretVersion) -> bool {
+        let mut wait = STORE_RETRY_MIN;
+        loop {
+            if self.probe(secret).await == Health::Dead {
+                return true;
+            }
+            if wait >= STORE_RETRY_MAX {
+                return false;
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+    }
+
+    async fn destroy(
+        &self,
+        version: Version,
+        secret: Option<SecretVersion>,
+        label: Option<Label>,
+    ) -> Input {
+        match self.try_destroy(secret, label).await {
+            Ok(()) => Input::Destroyed { version },
+            Err(refusal) => Input::DestroyFailed {
+                version,
+                why: refusal.to_string(),
+            },
+        }
+    }
+
+    async fn try_destroy(
+        &self,
+        secret: Option<SecretVersion>,
+        label: Option<Label>,
+    ) -> Result<(), Refusal> {
+        let secrets = &self.shared.ports.secrets;
+        if let Some(secret) = secret {
+            secrets.destroy(&self.pair, secret).await?;
+        }
+        if let Some(label) = label {
+            // A put that was late may lie under the label.
+            self.shared.issue_jobs.ended(&label).await;
+            if let Some((late, _)) = secrets.find(&self.pair, &label).await? {
+                secrets.destroy(&self.pair, late).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish(self) {
+        let Ok(events) = self.shared.ports.journal.outbox(&self.pair).await else {
+            return;
+        };
+        let mut published = None;
+        for event in &events {
+            if let Err(refusal) = self.shared.ports.bus.publish(event).await {
+                tracing::warn!(pair = %self.pair, %refusal, "event not published; readers learn it from the record");
+                break;
+            }
+            published = Some(event.rev);
+        }
+        if let Some(rev) = published {
+            let _ = self.actor.cast(RotationMessage::Published(rev));
+        }
+    }
+
+    async fn witness(self, witness: Witness) {
+        if let Err(refusal) = self
+            .shared
+            .ports
+            .secrets
+            .put_witness(&self.pair, witness)
+            .await
+        {
+            tracing::warn!(pair = %self.pair, %refusal, "witness not written");
+        }
+    }
+}
+
+fn time_limit(effect: &Effect) -> Duration {
+    match effect {
+        Effect::Issue { timeout, .. } => *timeout + SECRET_PUT_PATIENCE + QUESTION_MAX,
+        Effect::Revoke {
+            confirm_dead: Some(_),
+            ..
+        } => CONFIRM_DEAD_MAX + QUESTION_MAX,
+        // Asks until the store answers.
+        Effect::Locate { .. } => Duration::MAX,
+        _ => QUESTION_MAX,
+    }
+}
+
+/// What is true when nothing is known.
+fn careful_answer(effect: &Effect) -> Option<Input> {
+    let why = || "the question was given up".to_owned();
+    match effect {
+        Effect::Preflight { attempt } => Some(Input::PreflightRefused {
+            attempt: *attempt,
+            after: None,
+            page: false,
+            why: why(),
+        }),
+        Effect::Issue { version, .. } => Some(Input::IssueUnknown {
+            version: *version,
+            why: why(),
+        }),
+        Effect::Probe {
+            version, attempt, ..
+        } => Some(Input::Probed {
+            version: *version,
+            attempt: *attempt,
+            health: Health::Unknown,
+        }),
+        Effect::Revoke { version, .. } => Some(Input::RevokeUnknown {
+            version: *version,
+            why: why(),
+        }),
+        Effect::Destroy { version, .. } => Some(Input::DestroyFailed {
+            version: *version,
+            why: why(),
+        }),
+        _ => None,
+    }
+}
+
+/// One listing of a provider, searched for a label.
+pub(crate) async fn sweep(shared: &Shared, request: &SweepRequest) -> Vec<Input> {
+    let SweepRequest { pair, label } = request;
+    let asked: Timestamp = shared.ports.clock.now();
+    let failed = |why: String| {
+        vec![Input::SweepFailed {
+            label: label.clone(),
+            why,
+        }]
+    };
+    let Some(entry) = shared.ports.providers.get(&pair.provider) else {
+        return failed("the provider is not configured on this node".into());
+    };
+    let listed = tokio::time::timeout(
+        QUESTION_MAX,
+        entry.provider.list(&pair.tenant, label.as_str()),
+    );
+    match listed.await {
+        Err(_elapsed) => failed("no answer to the listing".into()),
+        Ok(Err(refusal)) => failed(refusal.to_string()),
+        Ok(Ok(keys)) => {
+            let ours: Vec<_> = keys
+                .into_iter()
+                .filter(|key| key.name == label.as_str())
+                .collect();
+            let swept = |found| Input::Swept {
+                label: label.clone(),
+                asked,
+                found,
+            };
+            if ours.is_empty() {
+                vec![swept(None)]
+            } else {
+                ours.into_iter()
+                    .map(|key| swept(Some(key.key_id)))
+                    .collect()
+            }
+        }
+    }
+}

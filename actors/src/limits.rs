@@ -1,0 +1,87 @@
+//! Bounds of the actors: every queue, wait, retry and batch, each with its reason.
+
+use std::time::Duration;
+
+/// Live tasks on one node, unless the configuration says less. At about 12 KiB a task this is
+/// 1.2 GiB, which a node of 4 GiB carries beside its store's cache.
+pub const TASKS_MAX: usize = 100_000;
+
+/// What a caller is told to wait when the node is full: the median step of an agent.
+pub const SPAWN_BUSY_AFTER: Duration = Duration::from_secs(2);
+
+/// Acquirers of one pair that may wait at a paused gate. Each is a parked future of some hundred
+/// bytes; more than every task of a full node twice over is a loop in somebody's code.
+pub const WAITERS_MAX: usize = 2 * TASKS_MAX;
+
+/// Longest wait at a paused gate. Class B empties, issues and settles within minutes; after a
+/// quarter of an hour the caller should hear about it.
+pub const ACQUIRE_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// A call that was refused with 401 is repeated under newer versions this often: one rotation and
+/// one rollback can both land on one call; more means the key is not the problem.
+pub const REFUSED_REPEATS_MAX: u32 = 3;
+
+/// How long a refused call under the active version waits for a verdict about the key before it is
+/// handed to the caller: two probes and a rotation of some seconds.
+pub const KEY_DEAD_WAIT: Duration = Duration::from_secs(120);
+
+/// Probes that must say Dead before a key is reported dead; one answer proves nothing, servers of
+/// one provider disagree for minutes after a change.
+pub const KEY_DEAD_PROBES: u32 = 2;
+
+/// Pause between the probes behind a key-dead report.
+pub const KEY_DEAD_PROBE_EVERY: Duration = Duration::from_millis(500);
+
+/// First pause before a broken actor is started again.
+pub const RESTART_AFTER_MIN: Duration = Duration::from_millis(50);
+
+/// Longest pause before a broken actor is started again.
+pub const RESTART_AFTER_MAX: Duration = Duration::from_secs(10);
+
+/// An actor that lived this long is forgiven its earlier crashes.
+pub const RESTART_FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
+/// First pause before a store is asked again.
+pub const STORE_RETRY_MIN: Duration = Duration::from_millis(20);
+
+/// Longest pause before a store is asked again.
+pub const STORE_RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How long a secret that the store would not take is kept in memory while it is offered again;
+/// after that the key is revoked at the provider.
+pub const SECRET_PUT_PATIENCE: Duration = Duration::from_secs(600);
+
+/// A question to the world (preflight, probe, revoke, list, destroy) is answered Unknown after
+/// this, over and above the adapter's own time-outs.
+pub const QUESTION_MAX: Duration = Duration::from_secs(60);
+
+/// Longest wait between probes while the death of a revoked key is confirmed; Google documents
+/// minutes.
+pub const CONFIRM_DEAD_MAX: Duration = Duration::from_secs(300);
+
+/// Guards of one decision are refused and answered at most this often in a row; each refusal
+/// changes the input, and no chain in the rules is longer than two.
+pub const GUARD_ROUNDS_MAX: u32 = 4;
+
+/// Attempts of one step before its task fails, unless its restart policy says otherwise.
+pub const STEP_ATTEMPTS_MAX: u32 = 8;
+
+/// First pause before a step is tried again.
+pub const STEP_RETRY_MIN: Duration = Duration::from_millis(50);
+
+/// Longest pause before a step is tried again.
+pub const STEP_RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Listings that one provider is asked for per second by the sweeper: administration APIs allow
+/// some requests a second, and rotations come first.
+pub const SWEEPS_PER_SECOND: u32 = 2;
+
+/// Drain reports that a pair keeps for display.
+pub const DRAINS_KEPT: usize = 16;
+
+/// Steps of a rotation's timeline that are kept for display: every phase once, with retries.
+pub const TIMELINE_KEPT: usize = 256;
+
+/// Results that a task lets pile up behind its checkpoint before it writes one unasked, so that a
+/// resume never folds more than this.
+pub const RESULTS_PER_CHECKPOINT: u64 = 512;

@@ -1,0 +1,170 @@
+//! What belongs to the node and outlives every actor: ports, registry, fence, tables.
+//!
+//! **Invariant:** restarting any actor forgets no holder, because holders live here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use dashmap::DashMap;
+use keybaton_messages::{DeploymentId, PairId, PairTag, ProviderName};
+use keybaton_ports::{
+    AuditSink, CheckpointStore, Clock, Entropy, EventBus, FingerprintKey, Journal, NodeLife,
+    Provider, SecretStore, TaskJournal,
+};
+use keybaton_rotation::Policy;
+use ractor::{ActorRef, Message};
+
+use crate::audit_shipper::AuditMessage;
+use crate::broker::Broker;
+use crate::broker_actor::BrokerMessage;
+use crate::fence::Fence;
+use crate::issue_jobs::IssueJobs;
+use crate::program::Programs;
+use crate::rotation_actor::RotationMessage;
+use crate::scheduler::SchedulerMessage;
+use crate::stats::Stats;
+use crate::supervisor::SupervisorMessage;
+use crate::sweeper::SweeperMessage;
+use crate::task_table::TaskTable;
+use crate::view::Views;
+
+/// A configured provider and the policy of its rotations.
+#[derive(Clone)]
+pub struct ProviderEntry {
+    /// How it is reached.
+    pub provider: Arc<dyn Provider>,
+    /// How its keys are rotated.
+    pub policy: Policy,
+}
+
+/// Everything that the actors ask of the world.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "each field is the port it is named after")]
+pub struct Ports {
+    pub journal: Arc<dyn Journal>,
+    pub tasks: Arc<dyn TaskJournal>,
+    pub secrets: Arc<dyn SecretStore>,
+    pub checkpoints: Arc<dyn CheckpointStore>,
+    pub bus: Arc<dyn EventBus>,
+    pub audit: Arc<dyn AuditSink>,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub providers: HashMap<ProviderName, ProviderEntry>,
+    pub fingerprints: Arc<FingerprintKey>,
+    pub deployment: DeploymentId,
+}
+
+impl Ports {
+    /// The pair's part of its labels.
+    #[must_use]
+    pub fn pair_tag(&self, pair: &PairId) -> PairTag {
+        let digest = self.fingerprints.digest(
+            b"pair-tag",
+            &[
+                pair.tenant.as_str().as_bytes(),
+                pair.provider.as_str().as_bytes(),
+            ],
+        );
+        let mut head = [0; 16];
+        head.copy_from_slice(&digest[..16]);
+        PairTag::from_digest(&head)
+    }
+}
+
+/// Where an actor that may be restarted is found.
+pub struct Inbox<M>(ArcSwapOption<ActorRef<M>>);
+
+impl<M: Message> Default for Inbox<M> {
+    fn default() -> Self {
+        Self(ArcSwapOption::empty())
+    }
+}
+
+impl<M: Message> Inbox<M> {
+    /// From here on messages go to this actor.
+    pub fn set(&self, actor: ActorRef<M>) {
+        self.0.store(Some(Arc::new(actor)));
+    }
+
+    /// Hands a message over. One that finds no actor is lost, which every receiver makes up for
+    /// when it starts: messages are hints.
+    pub fn cast(&self, message: M) -> bool {
+        self.0
+            .load()
+            .as_ref()
+            .is_some_and(|actor| actor.cast(message).is_ok())
+    }
+
+    /// The actor, if there is one.
+    pub fn get(&self) -> Option<ActorRef<M>> {
+        self.0.load().as_ref().map(|actor| actor.as_ref().clone())
+    }
+}
+
+/// What the node owns.
+#[expect(missing_docs, reason = "each field is what its type says")]
+pub struct Shared {
+    pub life: NodeLife,
+    pub ports: Ports,
+    pub fence: Fence,
+    pub broker: Broker,
+    pub tasks: TaskTable,
+    pub programs: Programs,
+    pub views: Views,
+    pub stats: Stats,
+    pub issue_jobs: IssueJobs,
+    pub http: reqwest::Client,
+    pub rotations: DashMap<PairId, ActorRef<RotationMessage>>,
+    pub supervisor: Inbox<SupervisorMessage>,
+    pub broker_inbox: Inbox<BrokerMessage>,
+    pub scheduler: Inbox<SchedulerMessage>,
+    pub sweeper: Inbox<SweeperMessage>,
+    pub shipper: Inbox<AuditMessage>,
+}
+
+impl Shared {
+    /// What a node starts with.
+    #[must_use]
+    pub fn new(
+        life: NodeLife,
+        ports: Ports,
+        fence: Fence,
+        programs: Programs,
+        http: reqwest::Client,
+        tasks_max: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            life,
+            ports,
+            fence,
+            broker: Broker::default(),
+            tasks: TaskTable::new(tasks_max),
+            programs,
+            views: Views::default(),
+            stats: Stats::default(),
+            issue_jobs: IssueJobs::default(),
+            http,
+            rotations: DashMap::new(),
+            supervisor: Inbox::default(),
+            broker_inbox: Inbox::default(),
+            scheduler: Inbox::default(),
+            sweeper: Inbox::default(),
+            shipper: Inbox::default(),
+        })
+    }
+
+    /// Hands a message to the pair's RotationActor, which is started if need be.
+    pub fn to_pair(&self, pair: &PairId, message: RotationMessage) {
+        let message = match self.rotations.get(pair).map(|actor| actor.value().clone()) {
+            Some(actor) => match actor.cast(message) {
+                Ok(()) => return,
+                Err(ractor::MessagingErr::SendErr(message)) => message,
+                Err(_) => return,
+            },
+            None => message,
+        };
+        self.supervisor
+            .cast(SupervisorMessage::Pair(pair.clone(), Box::new(message)));
+    }
+}

@@ -1,0 +1,218 @@
+//! The tasks of this node as their callers see them: status, result, cancel, wake.
+//!
+//! **Invariant:** an entry outlives the actor that works on its task, so that a join handle never
+//! loses its task.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use keybaton_messages::{TaskKey, TenantId, Version};
+use keybaton_ports::TaskState;
+use parking_lot::Mutex;
+use ractor::ActorRef;
+use tokio::sync::{Notify, watch};
+
+use crate::task_actor::TaskMessage;
+
+/// Where a task stands on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskView {
+    /// Its state in the journal.
+    pub state: TaskState,
+    /// The step that it works on, or would work on next.
+    pub step: u64,
+    /// The version that its last step used.
+    pub version: Option<Version>,
+    /// What it waits for, if it does, in one line.
+    pub waits_for: Option<String>,
+}
+
+/// One task of this node.
+pub struct TaskEntry {
+    view: watch::Sender<TaskView>,
+    actor: Mutex<Option<ActorRef<TaskMessage>>>,
+    cancelled: AtomicBool,
+    stop: Notify,
+    live: Arc<AtomicUsize>,
+}
+
+/// Every task of this node.
+pub struct TaskTable {
+    entries: DashMap<TaskKey, Arc<TaskEntry>>,
+    live: Arc<AtomicUsize>,
+    tasks_max: usize,
+    stopping: AtomicBool,
+}
+
+/// The node is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl TaskTable {
+    /// An empty table that admits `tasks_max` live tasks.
+    #[must_use]
+    pub fn new(tasks_max: usize) -> Self {
+        Self {
+            entries: DashMap::new(),
+            live: Arc::default(),
+            tasks_max,
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Admits a task; one that is there already is returned as it is.
+    ///
+    /// # Errors
+    /// [`Full`] when the node has as many live tasks as it may.
+    pub fn admit(&self, key: &TaskKey) -> Result<(Arc<TaskEntry>, bool), Full> {
+        if let Some(entry) = self.entries.get(key) {
+            return Ok((entry.value().clone(), false));
+        }
+        let mut is_new = false;
+        let entry = self.entries.entry(key.clone()).or_try_insert_with(|| {
+            if self.live.fetch_add(1, Ordering::Relaxed) >= self.tasks_max {
+                self.live.fetch_sub(1, Ordering::Relaxed);
+                return Err(Full);
+            }
+            is_new = true;
+            Ok(Arc::new(TaskEntry::new(self.live.clone())))
+        })?;
+        Ok((entry.value().clone(), is_new))
+    }
+
+    /// A task of this node.
+    #[must_use]
+    pub fn get(&self, key: &TaskKey) -> Option<Arc<TaskEntry>> {
+        self.entries.get(key).map(|entry| entry.value().clone())
+    }
+
+    /// Forgets a task.
+    pub fn remove(&self, key: &TaskKey) {
+        self.entries.remove(key);
+    }
+
+    /// Tasks that have not ended.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Every task of a tenant, or of all.
+    #[must_use]
+    pub fn list(&self, tenant: Option<&TenantId>) -> Vec<(TaskKey, TaskView)> {
+        let mut list: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|entry| tenant.is_none_or(|tenant| entry.key().tenant == *tenant))
+            .map(|entry| (entry.key().clone(), entry.value().view.borrow().clone()))
+            .collect();
+        list.sort_by(|a, b| a.0.cmp(&b.0));
+        list
+    }
+
+    /// Wakes a task that rests, so that it hands over; a task in a step does so at its end anyway.
+    pub fn wake(&self, key: &TaskKey) {
+        if let Some(entry) = self.entries.get(key) {
+            entry.wake();
+        }
+    }
+
+    /// From here on tasks stop at their next boundary, with a checkpoint.
+    pub fn stop_all(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for entry in &self.entries {
+            entry.value().stop.notify_waiters();
+            entry.value().wake();
+        }
+    }
+
+    /// Whether the node is stopping.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Tasks whose actor is at work.
+    #[must_use]
+    pub fn at_work(&self) -> usize {
+        self.entries
+            .iter()
+            .filter(|entry| entry.value().actor.lock().is_some())
+            .count()
+    }
+}
+
+impl TaskEntry {
+    fn new(live: Arc<AtomicUsize>) -> Self {
+        let view = TaskView {
+            state: TaskState::Running,
+            step: 0,
+            version: None,
+            waits_for: Some("its first step".into()),
+        };
+        Self {
+            view: watch::channel(view).0,
+            actor: Mutex::default(),
+            cancelled: AtomicBool::new(false),
+            stop: Notify::new(),
+            live,
+        }
+    }
+
+    /// Follows the task.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<TaskView> {
+        self.view.subscribe()
+    }
+
+    /// Asks the task to end at its next boundary.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        self.stop.notify_waiters();
+        self.wake();
+    }
+
+    /// Whether the task was asked to end.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// Rings when the task should stop waiting: it was cancelled, or the node stops.
+    pub(crate) fn stop(&self) -> &Notify {
+        &self.stop
+    }
+
+    pub(crate) fn set_actor(&self, actor: Option<ActorRef<TaskMessage>>) {
+        *self.actor.lock() = actor;
+    }
+
+    /// The actor that works on the task, if one does.
+    #[must_use]
+    pub fn actor(&self) -> Option<ActorRef<TaskMessage>> {
+        self.actor.lock().clone()
+    }
+
+    fn wake(&self) {
+        if let Some(actor) = self.actor.lock().as_ref() {
+            // An actor that is gone looks for itself when it starts again.
+            let _ = actor.cast(TaskMessage::Wake);
+        }
+    }
+
+    pub(crate) fn show(&self, change: impl FnOnce(&mut TaskView)) {
+        self.view.send_modify(change);
+    }
+
+    /// Shows an end, once; a task that ended does not count as live any more.
+    pub(crate) fn end(&self, state: TaskState) {
+        self.view.send_modify(|view| {
+            if view.state == TaskState::Running || matches!(view.state, TaskState::Parked(_)) {
+                self.live.fetch_sub(1, Ordering::Relaxed);
+            }
+            view.state = state;
+            view.waits_for = None;
+        });
+    }
+}
