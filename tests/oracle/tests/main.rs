@@ -1,0 +1,7 @@
+//! Every rule of the oracle, with a small history that keeps it and one that breaks it.
+
+mod calls;
+mod evidence;
+mod history;
+mod keys;
+mod tasks;
