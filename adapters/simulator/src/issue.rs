@@ -131,11 +131,15 @@ impl State {
         {
             return invalid("project, service account and name have 1 to 512 bytes");
         }
+        let longest = match ask.style {
+            Style::OpenAi => EXPIRES_IN_SECONDS_MAX,
+            Style::OpenRouter => u64::MAX,
+        };
         if ask
             .expires_in_seconds
-            .is_some_and(|it| it == 0 || it > EXPIRES_IN_SECONDS_MAX)
+            .is_some_and(|it| it == 0 || it > longest)
         {
-            return invalid("expires_in_seconds is between 1 and 31536000");
+            return invalid("the expiry is in the past or, at OpenAI, above 31536000 seconds");
         }
         self.check_project(&ask.project)?;
         if let Some(account) = &ask.account {

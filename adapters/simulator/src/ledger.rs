@@ -202,7 +202,7 @@ pub enum LedgerError {
         source: io::Error,
     },
     /// Another simulator writes it.
-    #[error("the ledger {} belongs to a running simulator: choose another directory", path.display())]
+    #[error("a running simulator owns the ledger {}: choose another directory", path.display())]
     InUse {
         /// The file.
         path: PathBuf,
