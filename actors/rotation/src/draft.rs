@@ -13,11 +13,12 @@ use keybaton_messages::{
 
 use crate::decision::{
     AuditEntry, AuditKind, Context, CopyGrants, Decision, Effect, Guard, Impossible, Page, Reply,
-    Timer,
 };
+use crate::input::Timer;
 use crate::limits::{ENDED_VERSIONS_KEPT, ERROR_BYTES_MAX};
+use crate::phase::Phase;
 use crate::policy::Policy;
-use crate::record::{Class, Debt, Due, PairRecord, Phase, Rotation, Severity, VersionEntry};
+use crate::record::{Class, Debt, Due, PairRecord, Rotation, Severity, VersionEntry};
 use crate::timers;
 
 /// The copy of the record that one step works on.

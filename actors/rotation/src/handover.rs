@@ -13,10 +13,9 @@ use crate::draft::Draft;
 use crate::limits::EXPIRY_WARNING;
 use crate::moves::doubled;
 use crate::obligations;
+use crate::phase::{Cause, End, Phase};
 use crate::policy::{OverlapFrom, Policy};
-use crate::record::{
-    Cause, Class, Debt, Due, End, Gate, Pause, Phase, Reason, Reclaim, Rotation, Severity,
-};
+use crate::record::{Class, Debt, Due, Gate, Pause, Reason, Reclaim, Rotation, Severity};
 
 /// How a rotation begins.
 pub(crate) struct Start {

@@ -8,10 +8,12 @@
 mod decision;
 mod draft;
 mod handover;
+mod input;
 pub mod limits;
 mod moves;
 mod obligations;
 mod orders;
+mod phase;
 mod policy;
 mod record;
 mod resume;
@@ -20,12 +22,13 @@ mod timers;
 mod triggers;
 
 pub use decision::{
-    AuditEntry, AuditKind, Context, CopyGrants, Decision, Effect, Found, Guard, Health, Impossible,
-    Input, Order, Page, Reply, Timer, Trigger, Want,
+    AuditEntry, AuditKind, Context, CopyGrants, Decision, Effect, Guard, Impossible, Page, Reply,
 };
+pub use input::{Found, Health, Input, Order, Timer, Trigger, Want};
+pub use phase::{Cause, End, Phase};
 pub use policy::{OnStuck, OverlapFrom, Policy};
 pub use record::{
-    Cause, Class, Debt, Due, End, Gate, Obligation, Owner, PairRecord, Pause, Phase, QueuedTrigger,
-    Reason, Reclaim, Rotation, Severity, VersionEntry,
+    Class, Debt, Due, Gate, Obligation, Owner, PairRecord, Pause, QueuedTrigger, Reason, Reclaim,
+    Rotation, Severity, VersionEntry,
 };
 pub use step::step;

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use keybaton_messages::{EventKind, Label, ProviderKeyId, Version, VersionStatus};
 
-use crate::decision::{AuditKind, Effect, Found, Guard, Input, Timer};
+use crate::decision::{AuditKind, Effect, Guard};
 use crate::draft::Draft;
+use crate::input::{Found, Input, Timer};
 use crate::limits::LABELS_BURNED_MAX;
 use crate::obligations;
-use crate::record::{Cause, Class, Debt, Gate, Pause, Phase, Reason, VersionEntry};
+use crate::phase::{Cause, Phase};
+use crate::record::{Class, Debt, Gate, Pause, Reason, VersionEntry};
 
 impl Draft<'_> {
     /// An attempt can succeed: make the next version, or first empty the old one.

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use keybaton_messages::{Label, ProviderKeyId, Timestamp, Version, VersionStatus};
 
-use crate::decision::{AuditKind, Effect, Guard, Input};
+use crate::decision::{AuditKind, Effect, Guard};
 use crate::draft::Draft;
+use crate::input::Input;
 use crate::limits::{CUT_EVERY, TRIES_BEFORE_PAGE};
 use crate::moves::doubled;
 use crate::record::{Debt, Due, Obligation, PairRecord};

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use keybaton_messages::{RotationId, Version, VersionStatus};
 
-use crate::decision::{AuditKind, Effect, Order, Reply};
+use crate::decision::{AuditKind, Effect, Reply};
 use crate::draft::Draft;
 use crate::handover::Start;
+use crate::input::Order;
 use crate::limits::EXTEND_MAX;
 use crate::obligations;
-use crate::record::{Cause, Class, Due, Gate, Pause, Phase, Reason, Reclaim, Severity};
+use crate::phase::{Cause, Phase};
+use crate::record::{Class, Due, Gate, Pause, Reason, Reclaim, Severity};
 
 impl Draft<'_> {
     pub(crate) fn ordered(&mut self, order: Order) {

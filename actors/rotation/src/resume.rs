@@ -6,10 +6,12 @@
 
 use keybaton_messages::{Timestamp, Version};
 
-use crate::decision::{Effect, Timer};
+use crate::decision::Effect;
 use crate::draft::Draft;
+use crate::input::Timer;
 use crate::obligations;
-use crate::record::{Due, PairRecord, Phase};
+use crate::phase::Phase;
+use crate::record::{Due, PairRecord};
 
 impl Draft<'_> {
     /// Enters a phase.

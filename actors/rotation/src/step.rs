@@ -6,11 +6,13 @@
 
 use keybaton_messages::{Incarnation, NodeId, Timestamp, Version, VersionStatus};
 
-use crate::decision::{Context, Decision, Effect, Health, Impossible, Input, Timer};
+use crate::decision::{Context, Decision, Effect, Impossible};
 use crate::draft::Draft;
+use crate::input::{Health, Input, Timer};
 use crate::limits::CUT_EVERY;
 use crate::obligations;
-use crate::record::{Cause, Class, Due, Gate, Owner, PairRecord, Pause, Phase, Reclaim};
+use crate::phase::{Cause, Phase};
+use crate::record::{Class, Due, Gate, Owner, PairRecord, Pause, Reclaim};
 
 /// Decides what an input changes and what is to be done about it.
 ///

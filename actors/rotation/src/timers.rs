@@ -5,13 +5,15 @@
 
 use keybaton_messages::{EventKind, Version};
 
-use crate::decision::{AuditKind, Effect, Guard, Timer};
+use crate::decision::{AuditKind, Effect, Guard};
 use crate::draft::Draft;
 use crate::handover::Start;
+use crate::input::Timer;
 use crate::limits::CUT_EVERY;
 use crate::obligations;
+use crate::phase::Phase;
 use crate::policy::OnStuck;
-use crate::record::{Class, Due, PairRecord, Phase, Reason, Reclaim, Severity};
+use crate::record::{Class, Due, PairRecord, Reason, Reclaim, Severity};
 
 /// The timers that stand in a record.
 pub(crate) fn durable(record: &PairRecord) -> Vec<(Timer, Due)> {

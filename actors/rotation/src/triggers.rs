@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use keybaton_messages::{RotationId, TriggerId, Version, VersionStatus};
 
-use crate::decision::{AuditKind, Found, Reply, Trigger, Want};
+use crate::decision::{AuditKind, Reply};
 use crate::draft::{Draft, bounded};
 use crate::handover::{Start, earlier};
+use crate::input::{Found, Trigger, Want};
 use crate::limits::{REASON_BYTES_MAX, TRIGGERS_KEPT};
 use crate::obligations;
-use crate::record::{Class, Due, Phase, QueuedTrigger, Reason, Reclaim, Severity};
+use crate::phase::Phase;
+use crate::record::{Class, Due, QueuedTrigger, Reason, Reclaim, Severity};
 
 impl Draft<'_> {
     pub(crate) fn triggered(&mut self, trigger: Trigger) {
