@@ -2,11 +2,12 @@
 
 /// Slots of one pair that may be alive at once: the current one and those still draining.
 ///
-/// One rotation needs two. Emergencies and rollbacks during a drain add some; at seven the oldest
-/// holders have outlived six rotations and must be cut before another key is worth handing out.
-/// Seven words and the index of the current one fill a cache line exactly.
+/// One rotation needs two. Emergencies and rollbacks during a drain add some; at six the oldest
+/// holders have outlived five rotations and must be cut before another key is worth handing out.
+/// Six words and the index of the current one fit in a cache line, and six lanes in the 256 bytes
+/// that an idle pair may cost.
 #[cfg(not(loom))]
-pub const SLOTS_MAX: usize = 7;
+pub const SLOTS_MAX: usize = 6;
 /// Under loom every word is a branch of the search; three show every case.
 #[cfg(loom)]
 pub const SLOTS_MAX: usize = 3;

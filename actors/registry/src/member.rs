@@ -23,6 +23,9 @@ struct Seated<N> {
 }
 
 impl<N> Member<N> {
+    /// Bytes that a handle and its clones share on the heap, for whoever reckons memory.
+    pub const HEAP_BYTES: usize = size_of::<Seated<N>>() + 2 * size_of::<usize>();
+
     pub(crate) fn new(pair: Arc<Pair<N>>, place: Place) -> Self {
         Self(Arc::new(Seated { pair, place }))
     }

@@ -140,14 +140,17 @@ impl Seat {
         (0..SEATS).map(Self::numbered)
     }
 
+    #[inline]
     fn one(self) -> u64 {
         1 << self.0
     }
 
+    #[inline]
     fn all(self) -> u64 {
         LEASES_PER_MEMBER_MAX << self.0
     }
 
+    #[inline]
     fn count(self, word: u64) -> u64 {
         (word >> self.0) & LEASES_PER_MEMBER_MAX
     }

@@ -1,0 +1,21 @@
+//! The table of groups. A new group is one module and one line here.
+
+use crate::figure::Report;
+use crate::registry;
+
+/// Figures that are measured together.
+pub struct Group {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What it measures.
+    pub about: &'static str,
+    /// Measures and reports.
+    pub run: fn(&mut Report) -> anyhow::Result<()>,
+}
+
+/// All groups, in the order in which they run.
+pub const GROUPS: &[Group] = &[Group {
+    name: "registry",
+    about: "acquire, release, close and drain of the holder registry",
+    run: registry::run,
+}];

@@ -1,0 +1,126 @@
+//! What pairs, members and holders weigh: resident memory of a fresh process, so that allocator
+//! overhead and growth of tables are in the figure.
+//!
+//! Names and keys are eight bytes here.
+
+use std::hint::black_box;
+use std::io::Write;
+use std::num::NonZeroU64;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use keybaton_registry::{Member, Registry};
+
+use super::baselines::VERSION;
+use crate::figure::Report;
+
+const PAIRS: u64 = 40_000;
+const TASKS: u64 = 100_000;
+
+/// Where glibc starts to give freed memory back at once: growth leaves no holes to be counted.
+const GIVE_BACK: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "65536");
+
+type Node = Registry<u64, NonZeroU64>;
+
+/// An idle pair; a holder among 100 000 on one pair; one of 100 000 on 40 000 pairs.
+///
+/// # Errors
+/// When the program cannot start itself or read its size.
+pub(super) fn bytes(report: &mut Report) -> anyhow::Result<()> {
+    if !report.wants("memory") {
+        return Ok(());
+    }
+    report.at_most("memory/idle_pair_bytes", ask("idle_pair")?, 256.0);
+    report.at_most("memory/holder_bytes", ask("holder")?, 16.0);
+    report.report("memory/handle_bytes", ask("handle")?);
+    report.report("memory/sparse_holder_bytes", ask("sparse_holder")?);
+    Ok(())
+}
+
+/// Builds what is asked for and writes how many bytes one of it takes.
+///
+/// # Errors
+/// When there is no such thing, or the size of the process cannot be read.
+pub fn weigh(what: &str, mut out: impl Write) -> anyhow::Result<()> {
+    let bytes = match what {
+        "idle_pair" => {
+            let before = resident()?;
+            let node = black_box(node(PAIRS));
+            let bytes = (resident()? - before) / PAIRS as f64;
+            drop(node);
+            bytes
+        }
+        // Both parts of a membership: the handle belongs to the task, the rest to the registry.
+        "handle" => f64::from(u32::try_from(handle_size())?),
+        "holder" => weigh_holders(1)? - handle_size() as f64,
+        "sparse_holder" => weigh_holders(PAIRS)? - handle_size() as f64,
+        _ => bail!("nothing is called {what}, ask for idle_pair, handle, holder or sparse_holder"),
+    };
+    writeln!(out, "{bytes}")?;
+    Ok(())
+}
+
+/// What a handle takes on the heap, beside the pointer in the task.
+fn handle_size() -> usize {
+    Member::<NonZeroU64>::HEAP_BYTES
+}
+
+fn weigh_holders(pairs: u64) -> anyhow::Result<f64> {
+    let node = node(pairs);
+    let mut members = Vec::with_capacity(usize::try_from(TASKS)?);
+    let mut leases = Vec::with_capacity(usize::try_from(TASKS)?);
+    // The vectors belong to the tasks: written once, so that they are resident before.
+    let before = {
+        members.resize_with(members.capacity(), || None);
+        leases.resize_with(leases.capacity(), || None);
+        resident()?
+    };
+    for task in 0..TASKS {
+        let name = NonZeroU64::new(task + 1).context("one is added")?;
+        let member = node.pair(&(task % pairs)).join(name);
+        members[usize::try_from(task)?] = Some(member);
+    }
+    for (lease, member) in leases.iter_mut().zip(&members) {
+        *lease = member.as_ref().map(Member::acquire).transpose()?;
+    }
+    let bytes = (resident()? - before) / TASKS as f64;
+    drop(black_box(leases));
+    Ok(bytes)
+}
+
+fn node(pairs: u64) -> Node {
+    let node = Node::new();
+    for key in 0..pairs {
+        node.pair(&key)
+            .publish(VERSION)
+            .expect("a new pair has room");
+    }
+    node
+}
+
+fn ask(what: &str) -> anyhow::Result<f64> {
+    let program = std::env::current_exe().context("finding this program to start it again")?;
+    let output = Command::new(program)
+        .env(GIVE_BACK.0, GIVE_BACK.1)
+        .arg("--weigh")
+        .arg(what)
+        .output()?;
+    if !output.status.success() {
+        bail!(
+            "weighing {what}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+/// Resident bytes of this process.
+fn resident() -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")
+        .context("reading the size of this process, which Linux alone tells like this")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line
+        .and_then(|line| line.trim().strip_suffix(" kB"))
+        .context("VmRSS is missing")?;
+    Ok(kib.trim().parse::<f64>()? * 1024.0)
+}
