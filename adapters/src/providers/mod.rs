@@ -1,0 +1,32 @@
+//! Model providers: one file per vendor, behind the port `Provider`.
+//!
+//! ```text
+//!   settings ──► kinds::build("openai", …) ──► openai.rs, openrouter.rs     paths and fields
+//!                                                  │
+//!                    base_url ◄── http ◄───────────┤   one call, bounded, sent at most once
+//!                    retry_after ◄─┘               ├── outcome   what an answer means
+//!                                                  └── key       a secret, parsed without a copy
+//! ```
+//!
+//! A new vendor is one file here, one line in `kinds` and one line in the conformance tests.
+//!
+//! **Invariant:** no adapter decides anything about a rotation; it says what happened at the
+//! vendor, or that nobody can tell.
+
+mod base_url;
+mod http;
+mod key;
+mod kinds;
+pub mod limits;
+mod openai;
+mod openrouter;
+mod outcome;
+mod retry_after;
+mod settings;
+#[cfg(test)]
+mod vendor;
+
+pub use kinds::{build, kinds};
+pub use openai::{OPENAI_BASE_URL, OpenAi};
+pub use openrouter::{OPENROUTER_BASE_URL, OpenRouter};
+pub use settings::{Home, Homes, ProviderSettings, SettingsError};
