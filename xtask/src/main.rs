@@ -1,2 +1,67 @@
-//! The program.
-fn main() {}
+//! What a person or CI runs: `cargo xtask test | verify | fix | bench | loom`.
+//!
+//! Every step is announced by one line and ends with one; what a step prints goes through
+//! unchanged. The exit code is 0 exactly when everything that ran was right.
+//!
+//! **Invariant:** only `fix` changes a file that is under version control.
+//! **Invariant:** what was not run is said at the end, with the way to get it; a tool that is not
+//! installed is a failure under `CI=true`.
+
+mod bench;
+mod loom;
+mod outcome;
+mod shell;
+mod tests;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The tasks of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", about, disable_help_subcommand = true)]
+struct Line {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Runs all tests: the workspace with its documentation examples, then the registry under loom
+    Test {
+        /// Leave the loom job out; it is named at the end as not run
+        #[arg(long)]
+        without_loom: bool,
+    },
+    /// Checks format, lints, documentation, licences and advisories, then runs all tests
+    Verify {
+        /// Leave the tests out; they are named at the end as not run
+        #[arg(long)]
+        without_tests: bool,
+    },
+    /// Formats the code and applies the lints' own corrections
+    Fix,
+    /// Measures; always an optimised build
+    Bench(bench::Options),
+    /// Explores the registry's interleavings, and demands that each wrong variant is refuted
+    Loom,
+}
+
+fn main() -> ExitCode {
+    let task = Line::parse().task;
+    let result = shell::Shell::open().and_then(|shell| match task {
+        Task::Test { without_loom } => tests::run(&shell, without_loom),
+        Task::Verify { without_tests } => verify::run(&shell, without_tests),
+        Task::Fix => verify::fix(&shell),
+        Task::Bench(options) => bench::run(&shell, &options),
+        Task::Loom => loom::run(&shell),
+    });
+    match result {
+        Ok(outcome) => outcome.report(),
+        Err(error) => {
+            shell::say(&format!("failed: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
