@@ -95,7 +95,7 @@ impl Draft<'_> {
         self.effect(Effect::Witness);
         match (self.record.class, old) {
             (Class::A, Some(old)) => self.hand_over(old, new),
-            (Class::B, old) => self.void_others(old),
+            (Class::B, old) => self.void_others(old, new),
             (Class::A, None) => self.complete(),
         }
     }
@@ -133,8 +133,9 @@ impl Draft<'_> {
         }
     }
 
-    /// Class B: the issue voided every older key.
-    fn void_others(&mut self, old: Option<Version>) {
+    /// Class B: the issue voided every older key. An imported key was not issued just now, so it
+    /// says nothing about the labels that were burned.
+    fn void_others(&mut self, old: Option<Version>, new: Version) {
         if let Some(old) = old {
             self.set(old, VersionStatus::Revoked);
             if let Some(key_id) = self.key_id(old) {
@@ -142,7 +143,9 @@ impl Draft<'_> {
             }
             obligations::owe(self, Debt::Destroy { version: old });
         }
-        obligations::forget_voided_labels(self);
+        if self.entry(new).is_some_and(|entry| !entry.imported) {
+            obligations::forget_voided_labels(self);
+        }
         self.complete();
     }
 
