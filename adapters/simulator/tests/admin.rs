@@ -281,6 +281,7 @@ async fn a_wrong_request_is_refused_and_makes_no_key() {
     for query in [
         "limit=0",
         "limit=101",
+        "limit=ten",
         "owner_project_access=some",
         "after=key_unknown",
     ] {

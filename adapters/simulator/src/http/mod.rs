@@ -14,11 +14,11 @@ mod openrouter;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::FromRequest;
-use axum::extract::Request;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequest, Query, Request};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -101,10 +101,24 @@ impl<S: Sync> FromRequest<S> for Payload {
         let reading = axum::body::to_bytes(request.into_body(), REQUEST_BODY_BYTES_MAX);
         match tokio::time::timeout(REQUEST_BODY_WAIT_MAX, reading).await {
             Ok(Ok(bytes)) => Ok(Self(bytes)),
-            Ok(Err(_)) => Err(axum::http::StatusCode::PAYLOAD_TOO_LARGE.into_response()),
-            Err(_) => Err(axum::http::StatusCode::REQUEST_TIMEOUT.into_response()),
+            Ok(Err(_)) => Err(turned(413, "the body is longer than 1 MiB")),
+            Err(_) => Err(turned(408, "the body did not come in time")),
         }
     }
+}
+
+fn turned(status: u16, message: &str) -> Response {
+    answer::refuse(
+        Style::OpenAi,
+        &Refusal::new(status, "invalid_request", message),
+    )
+}
+
+/// The query of a URL, or what is wrong with it.
+fn query<T>(parsed: Result<Query<T>, QueryRejection>) -> Result<T, Refusal> {
+    parsed
+        .map(|Query(query)| query)
+        .map_err(|error| Refusal::new(400, "invalid_request", error.body_text()))
 }
 
 /// The digest of the bearer text, if there is one.

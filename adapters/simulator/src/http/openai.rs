@@ -3,6 +3,7 @@
 //! Shapes from OpenAI's published specification of 2026-08-21; deleting keys of service accounts
 //! from openai-node 7.42.0.
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query};
 use axum::response::Response;
 use serde::Deserialize;
@@ -10,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::config::KeyDelete;
 use crate::fault::{Fault, Op};
-use crate::http::Payload;
 use crate::http::admin::{Caller, Done, Order, carry_out};
+use crate::http::{self, Payload};
 use crate::issue::{Ask, Issued, Refusal, Style};
 use crate::keys::{Key, KeyNo, Keys, Life};
 use crate::ledger::Call;
@@ -169,12 +170,12 @@ pub(crate) struct Page {
 pub(crate) async fn list(
     caller: Caller,
     Path(project): Path<String>,
-    Query(page): Query<Page>,
+    page: Result<Query<Page>, QueryRejection>,
 ) -> Response {
     let order = order(Call::List, Some(Op::List), project.clone(), None);
     carry_out(caller, order, move |state, _| {
         state.check_project(&project)?;
-        let body = page_view(state, &project, &page)?;
+        let body = page_view(state, &project, &http::query(page)?)?;
         Ok(Done {
             status: 200,
             body,

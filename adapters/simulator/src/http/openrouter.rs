@@ -3,6 +3,7 @@
 //! Shapes from OpenRouter's published specification. A workspace is a project here; the hash of
 //! a key is the SHA-256 of its secret and serves as its id.
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query};
 use axum::response::Response;
 use jiff::Timestamp;
@@ -10,8 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::fault::Op;
-use crate::http::Payload;
 use crate::http::admin::{Caller, Done, Order, carry_out};
+use crate::http::{self, Payload};
 use crate::issue::{Ask, Refusal, Style};
 use crate::keys::{Key, KeyNo, Life};
 use crate::ledger::Call;
@@ -73,12 +74,16 @@ pub(crate) struct Page {
     workspace_id: Option<String>,
 }
 
-pub(crate) async fn list(caller: Caller, Query(page): Query<Page>) -> Response {
-    let project = page
-        .workspace_id
-        .unwrap_or_else(|| WORKSPACE_DEFAULT.to_owned());
+pub(crate) async fn list(caller: Caller, page: Result<Query<Page>, QueryRejection>) -> Response {
+    let page = http::query(page);
+    let workspace = page
+        .as_ref()
+        .ok()
+        .and_then(|page| page.workspace_id.clone());
+    let project = workspace.unwrap_or_else(|| WORKSPACE_DEFAULT.to_owned());
     let order = order(Call::List, Op::List, project.clone(), None);
     carry_out(caller, order, move |state, _| {
+        let page = page?;
         state.check_project(&project)?;
         let now_us = state.ledger.now_us();
         let is_listed = |key: &&Key| key.life == Life::Live && key.listed_from_us <= now_us;
