@@ -1,0 +1,7 @@
+//! The audit: what a record's body says, and where sealed records are shipped.
+
+mod body;
+mod jsonl;
+
+pub use body::{body_of, word_of};
+pub use jsonl::{AuditFileError, ChainReport, JsonlSink, verify_file};

@@ -1,0 +1,5 @@
+//! Event buses.
+
+mod local;
+
+pub use local::LocalBus;

@@ -1,0 +1,5 @@
+//! Checkpoint stores.
+
+mod embedded;
+
+pub use embedded::EmbeddedCheckpoints;

@@ -1,0 +1,12 @@
+//! Journals: of pair records, and of tasks and their steps.
+
+mod redb;
+mod stop;
+mod tasks;
+
+pub use redb::RedbJournal;
+pub use tasks::RedbTaskJournal;
+
+pub(crate) use redb::Pairs;
+pub(crate) use stop::{Stop, settle};
+pub(crate) use tasks::Heads;

@@ -1,0 +1,63 @@
+//! Bounds of the adapters, each with its reason.
+
+/// Most operations that one commit of the embedded store carries. A commit is mostly two syncs, so
+/// its cost per operation has fallen to that of the rows long before; a larger batch would only
+/// make those who wait for it wait longer.
+pub const BATCH_OPERATIONS_MAX: usize = 4096;
+
+/// Most bytes that one commit carries: it is written while everybody behind it waits, and 16 MiB
+/// take some tens of milliseconds on an ordinary disk.
+pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Most operations that wait for a commit. Beyond it a caller is told "unavailable" at once. Every
+/// task has at most one write in flight, so this admits a hundred thousand of them at once.
+pub const WRITE_QUEUE_MAX: usize = 131_072;
+
+/// How often a batch is carried out again after a failed commit and a reopened database. A second
+/// failure in a row is no hiccup: the store stops, and the node ends with a clear message.
+pub const COMMIT_TRIES_MAX: usize = 2;
+
+/// Memory that the embedded database may use for its pages, in bytes. The working set is the
+/// newest rows of every task; 128 MiB hold some hundred thousand of them.
+pub const PAGE_CACHE_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Pairs whose decoded record stays in memory. One takes about 2 KiB; the load to carry is 40 000.
+pub const PAIRS_IN_MEMORY_MAX: usize = 65_536;
+
+/// Entries of a task that stay behind its newest checkpoint, for export and display. They are not
+/// needed to go on; 256 explain the last hours of a task without letting a long one grow for ever.
+pub const ENTRIES_BEHIND_CHECKPOINT_KEPT: u64 = 256;
+
+/// Entries behind the checkpoint at which they are pruned down to
+/// [`ENTRIES_BEHIND_CHECKPOINT_KEPT`]: twice as many, so that a task is walked once in 256 entries.
+pub const ENTRIES_BEHIND_CHECKPOINT_MAX: u64 = 2 * ENTRIES_BEHIND_CHECKPOINT_KEPT;
+
+/// Rows that one batch deletes besides its own work. Deleting costs about as much as writing, so
+/// this adds less than a millisecond to a commit.
+pub const PRUNED_PER_BATCH_MAX: usize = 256;
+
+/// Rows that wait to be deleted. What does not fit is found again at a later checkpoint.
+pub const PRUNE_QUEUE_MAX: usize = 131_072;
+
+/// How far the stored high-water mark of the clock may lag behind, in milliseconds: store time goes
+/// back by at most this when the wall clock is set back while the node is down.
+pub const CLOCK_LAG_MAX_MS: u64 = 1000;
+
+/// Largest sealed checkpoint that travels inside a journal row, in bytes: the port's bound for the
+/// state, and a few hundred bytes for what stands beside it.
+pub const INLINE_CHECKPOINT_BYTES_MAX: usize = keybaton_ports::limits::TASK_VALUE_BYTES_MAX + 1024;
+
+/// Events that a reader of the local bus may lag behind before it loses the oldest. A rotation
+/// publishes six; this covers a hundred rotations of one tenant at once, and events are hints.
+pub const BUS_LAG_MAX: usize = 1024;
+
+/// Largest master key file that is read, in bytes: 64 hexadecimal digits and white space.
+pub const KEY_FILE_BYTES_MAX: u64 = 256;
+
+/// Free bytes of the disk below which a preflight says "not now": room for some hundred rotations
+/// and hand-overs that are already under way.
+pub const FREE_BYTES_MIN: u64 = 32 * 1024 * 1024;
+
+/// Longest line of an audit file, in bytes. A record is some hundred bytes; its note names at most
+/// some thousand grants.
+pub const AUDIT_LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;

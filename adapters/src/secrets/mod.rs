@@ -1,0 +1,7 @@
+//! Secret stores.
+
+mod embedded;
+mod embedded_rows;
+mod embedded_writes;
+
+pub use embedded::EmbeddedSecrets;

@@ -1,0 +1,202 @@
+//! The envelope around every stored value.
+//!
+//! `clear ‖ [magic "KE", schema u16, key id 4, nonce 24] ‖ XChaCha20-Poly1305(value)`, numbers
+//! big-endian. Associated data = length-prefixed (store id, table, primary key, schema, clear), so
+//! that a value opens only in the place it was written for.
+//!
+//! **Invariant:** an unknown schema is refused, never guessed.
+
+use chacha20poly1305::aead::AeadInOut;
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use keybaton_messages::{TenantId, wire};
+use keybaton_ports::Entropy;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::store::keys::Keyring;
+use crate::store::{MasterKey, Purpose, SystemEntropy};
+
+const MAGIC: [u8; 2] = *b"KE";
+const NONCE_BYTES: usize = 24;
+const TAG_BYTES: usize = 16;
+const HEAD_BYTES: usize = 2 + 2 + 4 + NONCE_BYTES;
+
+/// Where a value lies. It opens nowhere else.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// The table's name.
+    pub(crate) table: &'a str,
+    /// The row's primary key.
+    pub(crate) key: &'a [u8],
+    /// Bytes that stand readable before the envelope, and are authenticated with it.
+    pub(crate) clear: &'a [u8],
+    /// The schema of the value.
+    pub(crate) schema: u16,
+}
+
+/// Under whose key.
+#[derive(Clone, Copy)]
+pub(crate) enum Whose<'a> {
+    /// The store's own.
+    Store,
+    /// One tenant's, for one purpose.
+    Tenant(Purpose, &'a TenantId),
+}
+
+/// Why stored bytes were refused.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum Broken {
+    #[error("the bytes are cut short or not an envelope")]
+    Foreign,
+    #[error("schema {found} is not readable here, expected {expected}")]
+    Schema { found: u16, expected: u16 },
+    #[error("sealed under another master key")]
+    Key,
+    #[error("changed, or moved from another place")]
+    Tag,
+    #[error("{0}")]
+    Value(String),
+}
+
+/// Seals and opens the values of one store.
+pub(crate) struct Sealer {
+    keyring: Keyring,
+    store_id: [u8; 16],
+}
+
+impl Sealer {
+    pub(crate) fn new(master: MasterKey, store_id: [u8; 16]) -> Self {
+        Self {
+            keyring: Keyring::new(master, store_id),
+            store_id,
+        }
+    }
+
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// Seals `plain`; the answer begins with the clear bytes.
+    pub(crate) fn seal(&self, whose: Whose<'_>, place: &Place<'_>, plain: &[u8]) -> Vec<u8> {
+        let mut nonce = [0; NONCE_BYTES];
+        SystemEntropy.fill(&mut nonce);
+        self.seal_with(whose, place, plain, nonce)
+    }
+
+    fn seal_with(
+        &self,
+        whose: Whose<'_>,
+        place: &Place<'_>,
+        plain: &[u8],
+        nonce: [u8; NONCE_BYTES],
+    ) -> Vec<u8> {
+        let length = place.clear.len() + HEAD_BYTES + plain.len() + TAG_BYTES;
+        let mut bytes = Vec::with_capacity(length);
+        bytes.extend_from_slice(place.clear);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&place.schema.to_be_bytes());
+        bytes.extend_from_slice(&self.keyring.id());
+        bytes.extend_from_slice(&nonce);
+        let start = bytes.len();
+        bytes.extend_from_slice(plain);
+        let aad = self.associated(place);
+        let tag = self
+            .with_cipher(whose, |cipher| {
+                cipher.encrypt_inout_detached(
+                    &XNonce::from(nonce),
+                    &aad,
+                    (&mut bytes[start..]).into(),
+                )
+            })
+            .expect("a value is far shorter than the cipher's 256 GiB");
+        bytes.extend_from_slice(&tag);
+        bytes
+    }
+
+    /// Opens what [`Self::seal`] made for the same place. `place.clear` must be the clear bytes
+    /// that `bytes` begin with; the caller reads them from there.
+    pub(crate) fn open(
+        &self,
+        whose: Whose<'_>,
+        place: &Place<'_>,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, Broken> {
+        let sealed = bytes.strip_prefix(place.clear).ok_or(Broken::Foreign)?;
+        let (head, body) = sealed.split_at_checked(HEAD_BYTES).ok_or(Broken::Foreign)?;
+        if head[..2] != MAGIC {
+            return Err(Broken::Foreign);
+        }
+        let found = u16::from_be_bytes([head[2], head[3]]);
+        if found != place.schema {
+            return Err(Broken::Schema {
+                found,
+                expected: place.schema,
+            });
+        }
+        if head[4..8] != self.keyring.id() {
+            return Err(Broken::Key);
+        }
+        let split = body.len().checked_sub(TAG_BYTES).ok_or(Broken::Foreign)?;
+        let nonce: [u8; NONCE_BYTES] = head[8..].try_into().map_err(|_| Broken::Foreign)?;
+        let tag: [u8; TAG_BYTES] = body[split..].try_into().map_err(|_| Broken::Foreign)?;
+        let mut plain = body[..split].to_vec();
+        let aad = self.associated(place);
+        self.with_cipher(whose, |cipher| {
+            cipher.decrypt_inout_detached(
+                &XNonce::from(nonce),
+                &aad,
+                plain.as_mut_slice().into(),
+                &tag.into(),
+            )
+        })
+        .map_err(|_| Broken::Tag)?;
+        Ok(plain)
+    }
+
+    /// Encodes and seals a value.
+    pub(crate) fn seal_value<T: Serialize>(
+        &self,
+        whose: Whose<'_>,
+        place: &Place<'_>,
+        value: &T,
+    ) -> Result<Vec<u8>, wire::WireError> {
+        let plain = zeroize::Zeroizing::new(wire::encode(place.schema, value)?);
+        Ok(self.seal(whose, place, &plain))
+    }
+
+    /// Opens and decodes a value.
+    pub(crate) fn open_value<T: DeserializeOwned>(
+        &self,
+        whose: Whose<'_>,
+        place: &Place<'_>,
+        bytes: &[u8],
+    ) -> Result<T, Broken> {
+        let plain = zeroize::Zeroizing::new(self.open(whose, place, bytes)?);
+        wire::decode(place.schema, &plain).map_err(|error| Broken::Value(error.to_string()))
+    }
+
+    fn with_cipher<T>(&self, whose: Whose<'_>, act: impl FnOnce(&XChaCha20Poly1305) -> T) -> T {
+        match whose {
+            Whose::Store => act(self.keyring.records()),
+            Whose::Tenant(purpose, tenant) => act(&self.keyring.tenant(purpose, tenant)),
+        }
+    }
+
+    fn associated(&self, place: &Place<'_>) -> Vec<u8> {
+        let schema = place.schema.to_be_bytes();
+        let parts: [&[u8]; 5] = [
+            &self.store_id,
+            place.table.as_bytes(),
+            place.key,
+            &schema,
+            place.clear,
+        ];
+        let mut aad = Vec::with_capacity(128);
+        for part in parts {
+            aad.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            aad.extend_from_slice(part);
+        }
+        aad
+    }
+}
