@@ -34,6 +34,23 @@ pub(crate) struct Arrival {
     pub(crate) is_idempotent: bool,
 }
 
+impl Arrival {
+    fn fact(self, req: u64, project: Option<String>, key_id: Option<String>) -> Event {
+        Event::RequestStarted {
+            req,
+            path: self.path,
+            project,
+            key_id,
+            tenant: self.tenant,
+            task: self.task,
+            step: self.step,
+            idem: self.idem,
+            streaming: self.streaming,
+            stage: self.stage,
+        }
+    }
+}
+
 /// The key died while the request was open; its end is in the ledger already.
 #[derive(Debug)]
 pub(crate) struct Cut;
@@ -143,18 +160,15 @@ impl State {
             arrival.idem.as_deref(),
         );
         let project = owner.map(|key| key.project.clone());
-        self.ledger.append(Event::RequestStarted {
-            req,
-            path: arrival.path,
-            project: project.clone(),
-            key_id: owner.map(|key| key.id.clone()),
-            tenant: arrival.tenant,
-            task: arrival.task,
-            step: arrival.step,
-            idem: arrival.idem,
-            streaming: arrival.streaming,
-            stage: arrival.stage,
-        });
+        let key_id = owner.map(|key| key.id.clone());
+        let Arrival {
+            op,
+            is_valid,
+            is_idempotent,
+            ..
+        } = arrival;
+        self.ledger
+            .append(arrival.fact(req, project.clone(), key_id));
         let Some(no) = key.filter(|&no| self.keys.get(no).life != Life::Dead) else {
             let (outcome, status, executed) = (Outcome::Refused, 401, false);
             self.ledger.append(Event::RequestEnded {
@@ -169,13 +183,12 @@ impl State {
                 "Incorrect API key provided.",
             ));
         };
-        let fault = self.armed.strike(arrival.op, project.as_deref());
-        let is_repeat = arrival.is_idempotent
+        let fault = self.armed.strike(op, project.as_deref());
+        let is_repeat = is_idempotent
             && run
                 .as_ref()
                 .is_some_and(|run| self.tools.executions(run) > 0);
-        let executed =
-            arrival.is_valid && !is_repeat && !fault.is_some_and(Fault::is_before_execution);
+        let executed = is_valid && !is_repeat && !fault.is_some_and(Fault::is_before_execution);
         let executions = match run {
             Some(run) if executed => self.tools.count(run),
             Some(run) => self.tools.executions(&run),
@@ -187,7 +200,7 @@ impl State {
         key.open.insert(req, executed);
         let death = key.death.subscribe();
         self.requests_open += 1;
-        if arrival.op == Op::Tool {
+        if op == Op::Tool {
             // A side effect must not be in the world and missing from the ledger.
             self.ledger.flush();
         }
