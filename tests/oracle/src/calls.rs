@@ -8,7 +8,7 @@ use crate::error::OracleError;
 use crate::findings::Findings;
 use crate::keys::Keys;
 use crate::ledger::{End, Outcome, Start};
-use crate::limits::KILL_SLACK_US;
+use crate::limits::{KILL_CUT_SLACK_US, KILL_SLACK_US};
 use crate::names::{KeyKey, Name, Names, TaskKey};
 use crate::pairs::Pairs;
 use crate::rules::Rules;
@@ -308,18 +308,17 @@ impl<'a> Calls<'a> {
     }
 
     /// Whether a killed process explains this end. A call that its key's death cut must have
-    /// been open for the provider at the kill; one that its caller dropped may look a little
-    /// early or late.
+    /// been open at the kill; one that its caller dropped may look a little early or late.
     fn is_cut_by_kill(&self, how: How, started_us: u64, ended_us: Option<u64>) -> bool {
-        let slack = match how {
+        let (early, late) = match how {
             How::Refused | How::Survived => return false,
-            How::Cut => 0,
-            How::ClientGone | How::Unfinished | How::Failed => KILL_SLACK_US,
+            How::Cut => (KILL_CUT_SLACK_US, 0),
+            How::ClientGone | How::Unfinished | How::Failed => (KILL_SLACK_US, KILL_SLACK_US),
         };
         let ended_us = ended_us.unwrap_or(u64::MAX);
         self.rules.kills.iter().any(|kill| {
-            started_us <= kill.at_us.saturating_add(slack)
-                && kill.at_us <= ended_us.saturating_add(slack)
+            started_us <= kill.at_us.saturating_add(early)
+                && kill.at_us <= ended_us.saturating_add(late)
         })
     }
 

@@ -15,3 +15,8 @@ pub(crate) const VIOLATIONS_LISTED_MAX: usize = 20;
 /// may lie apart. Both read the clock of one machine; the provider notices a dead peer at once
 /// when it reads, and within a stream's chunk interval when it only writes.
 pub(crate) const KILL_SLACK_US: u64 = 1_000_000;
+
+/// The same for a call that its key's death ended, where the provider did not see the caller go.
+/// Only the killer's clock may be off here, and a killer that remembers when its victim last
+/// moved is early by no more than this.
+pub(crate) const KILL_CUT_SLACK_US: u64 = 200_000;
