@@ -206,7 +206,7 @@ impl TaskEntry {
     }
 
     /// Shows an end, once; a task that ended does not count as live any more.
-    pub(crate) fn end(&self, state: TaskState) {
+    pub fn end(&self, state: TaskState) {
         self.view.send_modify(|view| {
             if view.state == TaskState::Running || matches!(view.state, TaskState::Parked(_)) {
                 self.live.fetch_sub(1, Ordering::Relaxed);

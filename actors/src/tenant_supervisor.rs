@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use keybaton_messages::{PairId, TaskId, TaskKey, TenantId};
 use keybaton_ports::TaskState;
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
 
 use crate::rotation_actor::{RotationActor, RotationMessage};
 use crate::shared::Shared;
@@ -192,7 +192,13 @@ impl TenantSupervisor {
         let Some(entry) = self.0.tasks.get(&key) else {
             return;
         };
-        if entry.actor().is_some() || self.0.tasks.is_stopping() {
+        let is_at_work = entry.actor().is_some_and(|actor| {
+            !matches!(
+                actor.get_status(),
+                ActorStatus::Stopping | ActorStatus::Stopped
+            )
+        });
+        if is_at_work || self.0.tasks.is_stopping() {
             return;
         }
         let arguments = TaskArguments {

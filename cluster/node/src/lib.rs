@@ -1,1 +1,56 @@
-//! Placeholder head, replaced by the crate's own.
+//! keybaton in one process: a node that runs agent tasks and replaces their keys under them.
+//!
+//! ```no_run
+//! use keybaton::{Node, Policy, Program, Progress, StepContext, StepError};
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Serialize, Deserialize, Default)] struct Notes(Vec<String>);
+//! # struct Agent;
+//! # impl Program for Agent {
+//! #     const KIND: &'static str = "agent/1";
+//! #     type State = Notes;
+//! #     type Outcome = String;
+//! #     async fn step(&self, _: &Notes, _: &StepContext<'_>) -> Result<Progress<String>, StepError> { Ok(Progress::Done("hi".into())) }
+//! #     fn apply(&self, notes: &mut Notes, line: String) { notes.0.push(line); }
+//! # }
+//! # async fn run(openai: std::sync::Arc<dyn keybaton::Provider>) -> Result<(), Box<dyn std::error::Error>> {
+//! let node = Node::builder("/var/lib/keybaton")
+//!     .provider("openai", openai, Policy::default())
+//!     .program(Agent)
+//!     .start()
+//!     .await?;
+//! let task = node.spawn::<Agent>("acme", "openai", "report-7", Notes::default()).await?;
+//! node.rotate("acme", "openai", "quarterly").await?;
+//! let notes = task.join().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! **Invariant:** this crate wires and shows; it decides nothing about rotations.
+
+mod audit;
+mod builder;
+mod error;
+mod export;
+mod node;
+mod status;
+mod status_server;
+mod task_handle;
+
+pub use audit::{AuditReport, verify_audit};
+pub use builder::NodeBuilder;
+pub use error::{OrderError, SpawnError, StartError, TaskFailure};
+pub use export::{Export, ExportError};
+pub use keybaton_actors::broker::{DrainReport, HolderView};
+pub use keybaton_actors::credential::{
+    AcquireError, CallError, CallLease, CredentialHandle, HeldResponse, SessionLease,
+};
+pub use keybaton_actors::program::{
+    CredentialUse, Effects, Program, Progress, StepContext, StepError,
+};
+pub use keybaton_actors::task_table::TaskView;
+pub use keybaton_actors::view::{PairView, PhaseAt};
+pub use keybaton_messages as messages;
+pub use keybaton_ports::{Provider, Secret, TaskState};
+pub use keybaton_rotation::{Class, OnStuck, Order, Policy, Reply};
+pub use node::Node;
+pub use status::{NodeStatus, PairStatus, TaskCounts, read_status};
+pub use task_handle::TaskHandle;

@@ -1,2 +1,24 @@
-//! The program.
-fn main() {}
+//! The program: what an operator or a newcomer types.
+//!
+//! Results go to standard output, everything else to standard error. Exit code 2: the program
+//! could not do what it was asked; the line says what to do next.
+
+mod cli;
+mod demo;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = cli::Cli::parse();
+    match cli::run(args) {
+        Ok(code) => code,
+        Err(error) => {
+            // Standard error that is closed cannot be told so.
+            let _ = writeln!(std::io::stderr(), "keybaton: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

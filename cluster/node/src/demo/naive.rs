@@ -1,0 +1,248 @@
+//! Today's way: write the new key where agents find it, wait a fixed time, revoke the old one.
+//!
+//! The same agents with the same itineraries, each holding the key that it found when it began, as
+//! SDK clients do. No checkpoint: an agent whose call is refused has lost its work.
+//!
+//! **Invariant:** judged by the same ledger and the same oracle, so that the oracle is seen to say
+//! "broken" when it is.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use keybaton::StepError;
+use keybaton::messages::{TaskId, TaskKey, TenantId};
+use keybaton_oracle::{PairName, Rules, judge_files};
+use keybaton_simulator::{ADMIN_KEY_DEFAULT, Simulator};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::agents::{Caller, Itinerary, read_all, walk};
+use super::report::Naive;
+use super::stage::{PROVIDER, Plan, SCALE, TENANTS};
+
+/// What is usual: five minutes between the new key and the end of the old one.
+const USUAL_WAIT: Duration = Duration::from_secs(300);
+
+/// When the rotation begins: most agents are in their second or third step then.
+const ROTATE_AFTER_THINKS: u32 = 2;
+
+#[derive(Clone, Deserialize)]
+struct Issued {
+    id: String,
+    value: String,
+}
+
+/// A key that an agent found once and keeps.
+struct FoundKey {
+    http: reqwest::Client,
+    header: HeaderValue,
+}
+
+impl Caller for FoundKey {
+    async fn call(&self, mut request: reqwest::Request) -> Result<Vec<u8>, StepError> {
+        request
+            .headers_mut()
+            .insert(http::header::AUTHORIZATION, self.header.clone());
+        read_all(&self.http, request).await
+    }
+}
+
+struct Administration {
+    http: reqwest::Client,
+    base_url: String,
+}
+
+impl Administration {
+    async fn issue(&self, tenant: &str, name: &str) -> anyhow::Result<Issued> {
+        let url = format!(
+            "{}/v1/organization/projects/{tenant}/service_accounts/agents/api_keys",
+            self.base_url
+        );
+        let request = self.http.post(url).bearer_auth(ADMIN_KEY_DEFAULT);
+        let answer = request.json(&json!({"name": name})).send().await?;
+        Ok(answer.error_for_status()?.json().await?)
+    }
+
+    async fn revoke(&self, tenant: &str, key: &Issued) -> anyhow::Result<()> {
+        let url = format!(
+            "{}/v1/organization/projects/{tenant}/api_keys/{}",
+            self.base_url, key.id
+        );
+        let answer = self
+            .http
+            .delete(url)
+            .bearer_auth(ADMIN_KEY_DEFAULT)
+            .send()
+            .await?;
+        answer.error_for_status()?;
+        Ok(())
+    }
+}
+
+/// Runs the agents and rotates the first tenant's key by the clock.
+///
+/// # Errors
+/// When the provider cannot be started or the run leaves no evidence.
+pub async fn run(plan: &Plan, dir: &Path) -> anyhow::Result<Naive> {
+    let dir = dir.join("naive");
+    std::fs::create_dir_all(&dir)?;
+    let simulator = Simulator::builder()
+        .dir(dir.join("provider"))
+        .class(plan.class.into())
+        .start()
+        .await
+        .context("the simulated provider did not start")?;
+    let http = reqwest::Client::new();
+    let admin = Administration {
+        http: http.clone(),
+        base_url: simulator.base_url(),
+    };
+    let mut keys = Vec::new();
+    for tenant in TENANTS {
+        keys.push(Arc::new(ArcSwap::from_pointee(
+            admin.issue(tenant, "kb1-naive-1").await?,
+        )));
+    }
+    let mut agents = Vec::new();
+    for (tenant, name, itinerary) in plan.agents() {
+        let place = TENANTS
+            .iter()
+            .position(|known| *known == tenant)
+            .unwrap_or_default();
+        let key = TaskKey {
+            tenant: TenantId::new(tenant)?,
+            task: TaskId::new(&name)?,
+        };
+        let store = keys[place].clone();
+        let base_url = simulator.base_url();
+        agents.push(tokio::spawn(live(
+            key,
+            itinerary,
+            store,
+            http.clone(),
+            base_url,
+        )));
+    }
+    let wait = USUAL_WAIT / SCALE;
+    let (old, new) = rotate_by_the_clock(plan, &admin, &keys[0], wait).await?;
+    let mut tasks = BufWriter::new(File::create(dir.join("tasks.jsonl"))?);
+    for agent in agents {
+        writeln!(tasks, "{}", agent.await?)?;
+    }
+    tasks.flush()?;
+    let ledger = simulator.ledger_path().to_owned();
+    simulator.stop().await;
+    let actives: Vec<_> = keys.iter().map(|key| key.load_full()).collect();
+    write_pairs(&dir.join("pairs.jsonl"), &actives, &old, &new)?;
+    let rules = Rules {
+        rotated: vec![PairName::new(TENANTS[0], PROVIDER)],
+        tasks_expected: Some(u64::from(plan.tasks)),
+        ..Rules::default()
+    };
+    let verdict = judge_files(
+        &ledger,
+        &dir.join("tasks.jsonl"),
+        &dir.join("pairs.jsonl"),
+        &rules,
+    )?;
+    Ok(Naive { verdict, wait })
+}
+
+async fn rotate_by_the_clock(
+    plan: &Plan,
+    admin: &Administration,
+    store: &ArcSwap<Issued>,
+    wait: Duration,
+) -> anyhow::Result<(Issued, Issued)> {
+    let think = plan
+        .agents()
+        .first()
+        .map_or(0, |(_, _, itinerary)| itinerary.think_ms);
+    tokio::time::sleep(Duration::from_millis(think) * ROTATE_AFTER_THINKS).await;
+    let old = Issued::clone(&store.load());
+    let new = admin.issue(TENANTS[0], "kb1-naive-2").await?;
+    store.store(Arc::new(new.clone()));
+    tokio::time::sleep(wait).await;
+    admin.revoke(TENANTS[0], &old).await?;
+    Ok((old, new))
+}
+
+/// One agent's life, as a line of the task export.
+async fn live(
+    key: TaskKey,
+    itinerary: Itinerary,
+    store: Arc<ArcSwap<Issued>>,
+    http: reqwest::Client,
+    base_url: String,
+) -> Value {
+    let mut entries = Vec::new();
+    let mut state = "done";
+    // Found once, at the beginning, as a client object that is built once does.
+    let header = HeaderValue::from_str(&format!("Bearer {}", store.load().value));
+    let Ok(mut header) = header else {
+        return line(&key, &itinerary, "failed", &entries);
+    };
+    header.set_sensitive(true);
+    let caller = FoundKey { http, header };
+    for step in 0..itinerary.steps {
+        let idem = idem(&key, step);
+        match walk(&caller, &base_url, &key, &itinerary, step, &idem).await {
+            Ok(_) => entries.push(json!({
+                "entry": "result", "n": step, "idem": idem, "version": null, "at_ms": 0,
+            })),
+            Err(_) => {
+                state = "failed";
+                break;
+            }
+        }
+        tokio::time::sleep(itinerary.rest(step)).await;
+    }
+    line(&key, &itinerary, state, &entries)
+}
+
+fn idem(key: &TaskKey, step: u64) -> String {
+    let text = format!("{key}#{step}");
+    data_encoding::HEXLOWER.encode(text.as_bytes())
+}
+
+fn line(key: &TaskKey, itinerary: &Itinerary, state: &str, entries: &[Value]) -> Value {
+    json!({
+        "schema": 1, "tenant": key.tenant, "task": key.task, "kind": "naive", "provider": PROVIDER,
+        "state": state, "steps_expected": itinerary.steps, "entries": entries, "output": null,
+    })
+}
+
+fn write_pairs(
+    path: &Path,
+    actives: &[Arc<Issued>],
+    old: &Issued,
+    new: &Issued,
+) -> anyhow::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for (tenant, active) in TENANTS.iter().zip(actives) {
+        let version = |v: u32, status: &str, key: &Issued| {
+            json!({"v": v, "status": status, "label": null,
+                "key_id": format!("{tenant}/agents/{}", key.id), "promoted_at_ms": 1})
+        };
+        let rotated = *tenant == TENANTS[0];
+        let versions = if rotated {
+            vec![version(1, "REVOKED", old), version(2, "ACTIVE", new)]
+        } else {
+            vec![version(1, "ACTIVE", active)]
+        };
+        let line = json!({
+            "schema": 1, "tenant": tenant, "provider": PROVIDER, "project": tenant, "rev": 1,
+            "epoch": 1, "active": if rotated { 2 } else { 1 }, "gate": "Open",
+            "versions": versions, "rotation": null, "obligations": [],
+        });
+        writeln!(file, "{line}")?;
+    }
+    file.flush()?;
+    Ok(())
+}

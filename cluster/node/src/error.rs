@@ -1,0 +1,115 @@
+//! What the library says when it cannot do what it was asked.
+
+use std::time::Duration;
+
+use keybaton_adapters::audit::AuditFileError;
+use keybaton_adapters::store::{KeyError, OpenError};
+use keybaton_messages::{BadName, RotationId};
+use keybaton_ports::{Refusal, TaskError};
+use thiserror::Error;
+
+/// The node did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The master key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A name does not fit its rule.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// The policy of a provider contradicts itself.
+    #[error("the policy of provider {0} does not hold together")]
+    Policy(String, #[source] keybaton_rotation::BadPolicy),
+    /// The store refused the node's first reads or writes.
+    #[error("the store could not be read at start")]
+    Store(#[source] Refusal),
+    /// The actors did not start.
+    #[error("the actors did not start: {0}")]
+    Actors(String),
+    /// The audit file cannot be used.
+    #[error(transparent)]
+    Audit(#[from] AuditFileError),
+    /// The status socket could not be opened.
+    #[error("the status socket in the data directory could not be opened")]
+    Status(#[source] std::io::Error),
+}
+
+/// A task was not spawned.
+#[derive(Debug, Error)]
+pub enum SpawnError {
+    /// The node has as many tasks as it may.
+    #[error("the node has as many tasks as it may; try again after {after:?}")]
+    Busy {
+        /// When to try again.
+        after: Duration,
+    },
+    /// A name does not fit its rule.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// The node was built without this program.
+    #[error("this node does not know the kind {0:?}; add it with NodeBuilder::program")]
+    UnknownKind(&'static str),
+    /// The node was built without this provider.
+    #[error("this node does not know the provider {0:?}; add it with NodeBuilder::provider")]
+    UnknownProvider(String),
+    /// The input cannot be encoded.
+    #[error("the task's input cannot be kept")]
+    Input(#[from] keybaton_messages::wire::WireError),
+    /// The task journal refused.
+    #[error(transparent)]
+    Journal(#[from] TaskError),
+    /// The node is stopping.
+    #[error("the node is stopping and takes no more tasks")]
+    Stopping,
+}
+
+/// A task has no result.
+#[derive(Debug, Error)]
+pub enum TaskFailure {
+    /// It failed.
+    #[error("the task failed: {0}")]
+    Failed(String),
+    /// It was cancelled.
+    #[error("the task was cancelled")]
+    Cancelled,
+    /// It waits for a person.
+    #[error("the task is parked: {0}")]
+    Parked(String),
+    /// Its result cannot be read as this program's state.
+    #[error("the task's result cannot be read")]
+    Result(#[from] keybaton_messages::wire::WireError),
+    /// The node stopped; the task goes on when it starts again.
+    #[error("the node stopped; the task goes on when it starts again")]
+    NodeStopped,
+}
+
+/// A trigger or an order was not carried out.
+#[derive(Debug, Error)]
+pub enum OrderError {
+    /// A name does not fit its rule.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// The node was built without this provider.
+    #[error("this node does not know the provider {0:?}; add it with NodeBuilder::provider")]
+    UnknownProvider(String),
+    /// The rules refuse it.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// The port refused.
+    #[error(transparent)]
+    Port(#[from] Refusal),
+    /// The pair's actor ended before it answered; the same trigger may be sent again.
+    #[error("no answer yet; ask again with the same trigger id")]
+    NoAnswer,
+    /// The rotation that was waited for ended without handing over.
+    #[error("{id} failed: {cause}")]
+    Failed {
+        /// Which rotation.
+        id: RotationId,
+        /// Why.
+        cause: String,
+    },
+}

@@ -1,0 +1,521 @@
+//! A running node: spawn tasks, trigger rotations, look, stop.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashSet;
+use keybaton_actors::audit_shipper::AuditMessage;
+use keybaton_actors::broker::{DrainReport, HolderView};
+use keybaton_actors::credential::CredentialHandle;
+use keybaton_actors::limits::{RESTART_AFTER_MAX, SPAWN_BUSY_AFTER};
+use keybaton_actors::program::{Program, encode_state};
+use keybaton_actors::scheduler::SchedulerMessage;
+use keybaton_actors::shared::Shared;
+use keybaton_actors::supervisor::{Supervisor, SupervisorMessage};
+use keybaton_actors::task_table::{Full, TaskView};
+use keybaton_actors::view::PairView;
+use keybaton_adapters::Embedded;
+use keybaton_messages::{
+    PairId, ProviderName, RotationId, TaskId, TaskKey, TenantId, TriggerId, Version,
+};
+use keybaton_ports::{Secret, SecretMeta, TaskSpec, TaskState};
+use keybaton_rotation::{Order, Phase, Reason, Reply, Trigger, Want};
+use ractor::{Actor, ActorRef};
+use tokio::sync::{oneshot, watch};
+
+use crate::builder::NodeBuilder;
+use crate::error::{OrderError, SpawnError, StartError};
+use crate::status_server::StatusServer;
+use crate::task_handle::TaskHandle;
+
+/// One keybaton node in this process.
+pub struct Node {
+    shared: Arc<Shared>,
+    embedded: Embedded,
+    dir: PathBuf,
+    provisioned: DashSet<PairId>,
+    keeper: tokio::task::JoinHandle<()>,
+    status: Option<StatusServer>,
+}
+
+impl Node {
+    /// Begins to put a node together on a data directory, which is made if it is not there.
+    #[must_use]
+    pub fn builder(dir: impl AsRef<Path>) -> NodeBuilder {
+        NodeBuilder::new(dir.as_ref())
+    }
+
+    pub(crate) async fn start(
+        shared: Arc<Shared>,
+        embedded: Embedded,
+        dir: &Path,
+        status_socket: bool,
+    ) -> Result<Self, StartError> {
+        admit_unfinished(&shared).await?;
+        let actors = |error: ractor::SpawnErr| StartError::Actors(error.to_string());
+        let (root, ended) = Actor::spawn(None, Supervisor(shared.clone()), ())
+            .await
+            .map_err(actors)?;
+        let keeper = tokio::spawn(keep(shared.clone(), root, ended));
+        let status = if status_socket {
+            let server = StatusServer::open(dir, shared.clone(), embedded.audit_key.clone())
+                .map_err(StartError::Status)?;
+            Some(server)
+        } else {
+            None
+        };
+        let dir = dir.to_owned();
+        Ok(Self {
+            shared,
+            embedded,
+            dir,
+            provisioned: DashSet::new(),
+            keeper,
+            status,
+        })
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What the node owns, for benches and tests that look inside.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Spawns a task, or follows it if a task of this id with the same input is there already.
+    /// The pair's first key is asked for if it has none.
+    ///
+    /// # Errors
+    /// [`SpawnError`]; `Busy` says when to try again.
+    pub async fn spawn<P: Program>(
+        &self,
+        tenant: &str,
+        provider: &str,
+        task: &str,
+        state: P::State,
+    ) -> Result<TaskHandle<P>, SpawnError> {
+        let pair = self.pair(tenant, provider).map_err(|error| match error {
+            OrderError::Name(bad) => SpawnError::Name(bad),
+            _ => SpawnError::UnknownProvider(provider.to_owned()),
+        })?;
+        let key = TaskKey {
+            tenant: pair.tenant.clone(),
+            task: TaskId::new(task)?,
+        };
+        if self.shared.tasks.is_stopping() {
+            return Err(SpawnError::Stopping);
+        }
+        if !self.shared.programs.knows(P::KIND) {
+            return Err(SpawnError::UnknownKind(P::KIND));
+        }
+        let spec = TaskSpec {
+            kind: P::KIND.to_owned(),
+            provider: pair.provider.clone(),
+            input: encode_state(&state)?,
+            spawned_at: self.shared.ports.clock.now(),
+        };
+        let (entry, is_new) = self
+            .shared
+            .tasks
+            .admit(&key)
+            .map_err(|Full| SpawnError::Busy {
+                after: SPAWN_BUSY_AFTER,
+            })?;
+        match self.shared.ports.tasks.create(&key, &spec).await {
+            Ok(row) => match row.state {
+                TaskState::Running | TaskState::Parked(_) => {}
+                ended => entry.end(ended),
+            },
+            Err(error) => {
+                if is_new {
+                    entry.end(TaskState::Cancelled);
+                    self.shared.tasks.remove(&key);
+                }
+                return Err(error.into());
+            }
+        }
+        if self.provisioned.insert(pair.clone()) {
+            // The answer is the pair's own business; the task waits at the gate either way.
+            drop(self.send_trigger(&pair, "provision", Want::Provision));
+        }
+        if is_new {
+            self.shared
+                .supervisor
+                .cast(SupervisorMessage::Task(key.clone()));
+        }
+        Ok(TaskHandle::new(key, entry))
+    }
+
+    /// Follows a task of this node.
+    #[must_use]
+    pub fn task<P: Program>(&self, tenant: &str, task: &str) -> Option<TaskHandle<P>> {
+        let key = TaskKey {
+            tenant: TenantId::new(tenant).ok()?,
+            task: TaskId::new(task).ok()?,
+        };
+        self.shared
+            .tasks
+            .get(&key)
+            .map(|entry| TaskHandle::new(key, entry))
+    }
+
+    /// The tasks of one tenant, or of all, with where each stands.
+    #[must_use]
+    pub fn tasks(&self, tenant: Option<&TenantId>) -> Vec<(TaskKey, TaskView)> {
+        self.shared.tasks.list(tenant)
+    }
+
+    /// Asks for the pair's first key and waits until it is active.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn provision(&self, tenant: &str, provider: &str) -> Result<(), OrderError> {
+        let pair = self.pair(tenant, provider)?;
+        self.provisioned.insert(pair.clone());
+        self.trigger(&pair, "provision", Want::Provision).await?;
+        self.wait_for(&pair, |view| {
+            view.record
+                .as_ref()
+                .is_some_and(|record| record.active.is_some())
+        })
+        .await
+    }
+
+    /// Asks for a new key in place of the active one. Returns once the rotation is durable; it
+    /// goes on by itself.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn rotate(
+        &self,
+        tenant: &str,
+        provider: &str,
+        reason: &str,
+    ) -> Result<RotationId, OrderError> {
+        let pair = self.pair(tenant, provider)?;
+        let reason = Reason::Requested(reason.to_owned());
+        let want = Want::Rotate {
+            target: None,
+            reason,
+        };
+        self.rotation_of(&pair, &self.fresh_id("rotate"), want)
+            .await
+    }
+
+    /// The active key has leaked: replace it at once, and revoke it by the deadline.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn emergency(
+        &self,
+        tenant: &str,
+        provider: &str,
+        reason: &str,
+        deadline: Option<Duration>,
+    ) -> Result<RotationId, OrderError> {
+        let pair = self.pair(tenant, provider)?;
+        let reason = Reason::Requested(reason.to_owned());
+        let want = Want::Emergency {
+            compromised: None,
+            deadline,
+            reason,
+        };
+        self.rotation_of(&pair, &self.fresh_id("emergency"), want)
+            .await
+    }
+
+    /// Brings in a key that exists already; it becomes the active one once it was tried out.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn import(
+        &self,
+        tenant: &str,
+        provider: &str,
+        key_id: &str,
+        secret: Secret,
+    ) -> Result<RotationId, OrderError> {
+        let pair = self.pair(tenant, provider)?;
+        let key_id = keybaton_messages::ProviderKeyId::new(key_id)?;
+        let fp = self.shared.ports.fingerprints.fingerprint(&secret);
+        let meta = SecretMeta {
+            pair: pair.clone(),
+            label: None,
+            key_id: key_id.clone(),
+            issued_at: self.shared.ports.clock.now(),
+            expires_at: None,
+        };
+        let stored = self.shared.ports.secrets.put(&meta, &secret).await?;
+        let want = Want::Import {
+            key_id,
+            secret: stored,
+            fp,
+        };
+        let imported = self
+            .rotation_of(&pair, &self.fresh_id("import"), want)
+            .await;
+        if imported.is_err() {
+            // Nothing names the secret: it must not stay.
+            self.shared.ports.secrets.destroy(&pair, stored).await?;
+        }
+        imported
+    }
+
+    /// Gives an operator's order to a pair.
+    ///
+    /// # Errors
+    /// [`OrderError::Refused`] with what to do instead.
+    pub async fn order(
+        &self,
+        tenant: &str,
+        provider: &str,
+        order: Order,
+    ) -> Result<(), OrderError> {
+        let pair = self.pair(tenant, provider)?;
+        let (port, answer) = oneshot::channel();
+        self.shared
+            .scheduler
+            .cast(SchedulerMessage::Order(pair, order, port));
+        match answer.await.map_err(|_| OrderError::NoAnswer)? {
+            Reply::Refused(why) => Err(OrderError::Refused(why)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a trigger under the caller's id; the same id twice is the same trigger.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn trigger(&self, pair: &PairId, id: &str, want: Want) -> Result<Reply, OrderError> {
+        let answer = self.send_trigger(pair, id, want)?;
+        match answer.await.map_err(|_| OrderError::NoAnswer)? {
+            Reply::Refused(why) => Err(OrderError::Refused(why)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Waits until a rotation has ended.
+    ///
+    /// # Errors
+    /// [`OrderError::Failed`] when it ended without handing over.
+    pub async fn finished(&self, id: &RotationId) -> Result<(), OrderError> {
+        let mut failed = None;
+        self.wait_for(&id.pair, |view| {
+            let Some(rotation) = view
+                .record
+                .as_ref()
+                .and_then(|record| record.rotation.as_ref())
+            else {
+                return false;
+            };
+            if rotation.id.n > id.n {
+                return true;
+            }
+            if let Phase::Failed { cause } = &rotation.phase {
+                failed = (rotation.id == *id).then(|| format!("{cause:?}"));
+            }
+            rotation.id == *id && rotation.phase.is_final()
+        })
+        .await?;
+        match failed {
+            Some(cause) => Err(OrderError::Failed {
+                id: id.clone(),
+                cause,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Follows a pair.
+    #[must_use]
+    pub fn watch(&self, pair: &PairId) -> watch::Receiver<PairView> {
+        self.shared.views.watch(pair)
+    }
+
+    /// Who holds a version of a pair on this node.
+    #[must_use]
+    pub fn holders(&self, pair: &PairId, version: Version) -> Vec<HolderView> {
+        self.shared.broker.cell(pair).holders(version)
+    }
+
+    /// The last drains of a pair on this node.
+    #[must_use]
+    pub fn drains(&self, pair: &PairId) -> Vec<DrainReport> {
+        self.shared.broker.cell(pair).drains()
+    }
+
+    /// A credential handle for code that is not a task.
+    ///
+    /// # Errors
+    /// [`OrderError`] for a bad name or an unknown provider.
+    pub fn credential(
+        &self,
+        tenant: &str,
+        provider: &str,
+        holder: &str,
+    ) -> Result<CredentialHandle, OrderError> {
+        let pair = self.pair(tenant, provider)?;
+        let holder = TaskId::new(holder)?;
+        let call_time_max = self.shared.ports.providers[&pair.provider]
+            .policy
+            .call_time_max;
+        Ok(CredentialHandle::new(
+            self.shared.clone(),
+            &pair,
+            holder,
+            call_time_max,
+        ))
+    }
+
+    /// A checked pair of this node.
+    ///
+    /// # Errors
+    /// [`OrderError::Name`] or [`OrderError::UnknownProvider`].
+    pub fn pair(&self, tenant: &str, provider: &str) -> Result<PairId, OrderError> {
+        let pair = PairId::new(TenantId::new(tenant)?, ProviderName::new(provider)?);
+        if self.shared.ports.providers.contains_key(&pair.provider) {
+            Ok(pair)
+        } else {
+            Err(OrderError::UnknownProvider(provider.to_owned()))
+        }
+    }
+
+    /// Stops politely: no new tasks, each task stops at its next step boundary with a checkpoint,
+    /// then the actors. `false` when `patience` ran out first; the journal has everything anyway.
+    pub async fn shutdown(self, patience: Duration) -> bool {
+        self.shared.tasks.stop_all();
+        let all_stopped = async {
+            while self.shared.tasks.at_work() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let polite = tokio::time::timeout(patience, all_stopped).await.is_ok();
+        let (done, flushed) = oneshot::channel();
+        if self.shared.shipper.cast(AuditMessage::Flush(done)) {
+            let _ = tokio::time::timeout(Duration::from_secs(5), flushed).await;
+        }
+        if let Some(root) = self.shared.supervisor.get() {
+            let _ = root.stop_and_wait(None, Some(Duration::from_secs(5))).await;
+        }
+        self.keeper.abort();
+        drop(self.status);
+        polite
+    }
+
+    /// The embedded store, for export.
+    #[must_use]
+    pub fn embedded(&self) -> &Embedded {
+        &self.embedded
+    }
+
+    fn fresh_id(&self, what: &str) -> String {
+        let bits = self.shared.ports.entropy.bits();
+        format!("{what}-{bits:016x}")
+    }
+
+    fn send_trigger(
+        &self,
+        pair: &PairId,
+        id: &str,
+        want: Want,
+    ) -> Result<oneshot::Receiver<Reply>, OrderError> {
+        let trigger = Trigger {
+            id: TriggerId::new(id)?,
+            want,
+        };
+        let (port, answer) = oneshot::channel();
+        self.shared
+            .scheduler
+            .cast(SchedulerMessage::Trigger(pair.clone(), trigger, port));
+        Ok(answer)
+    }
+
+    async fn rotation_of(
+        &self,
+        pair: &PairId,
+        id: &str,
+        want: Want,
+    ) -> Result<RotationId, OrderError> {
+        match self.trigger(pair, id, want).await? {
+            Reply::Rotation(rotation) => Ok(rotation),
+            Reply::AlreadyDone | Reply::Done => Err(OrderError::Refused(
+                "nothing to do: a newer key is active already".into(),
+            )),
+            Reply::Refused(why) => Err(OrderError::Refused(why)),
+        }
+    }
+
+    async fn wait_for(
+        &self,
+        pair: &PairId,
+        mut is_so: impl FnMut(&PairView) -> bool,
+    ) -> Result<(), OrderError> {
+        let mut stopped = None;
+        let mut views = self.shared.views.watch(pair);
+        views
+            .wait_for(|view| {
+                stopped.clone_from(&view.stopped);
+                stopped.is_some() || is_so(view)
+            })
+            .await
+            .map_err(|_| OrderError::NoAnswer)?;
+        match stopped {
+            Some(why) => Err(OrderError::Refused(format!("the pair is stopped: {why}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Tasks that had not ended when the process did are worked on again.
+async fn admit_unfinished(shared: &Shared) -> Result<(), StartError> {
+    let rows = shared
+        .ports
+        .tasks
+        .list(None)
+        .await
+        .map_err(StartError::Store)?;
+    for row in rows
+        .into_iter()
+        .filter(|row| row.state == TaskState::Running)
+    {
+        if shared.tasks.admit(&row.key).is_err() {
+            tracing::warn!(task = %row.key, "more unfinished tasks than this node admits");
+        }
+    }
+    Ok(())
+}
+
+/// Starts the root actor again when it breaks.
+async fn keep(
+    shared: Arc<Shared>,
+    mut root: ActorRef<SupervisorMessage>,
+    mut ended: tokio::task::JoinHandle<()>,
+) {
+    let mut restarts = 0u32;
+    loop {
+        let _ = ended.await;
+        drop(root);
+        if shared.tasks.is_stopping() {
+            return;
+        }
+        loop {
+            let wait = Duration::from_millis(50).saturating_mul(1 << restarts.min(10));
+            tokio::time::sleep(wait.min(RESTART_AFTER_MAX)).await;
+            restarts = restarts.saturating_add(1);
+            tracing::error!(restarts, "the root supervisor ended; it is started again");
+            match Actor::spawn(None, Supervisor(shared.clone()), ()).await {
+                Ok(spawned) => {
+                    (root, ended) = spawned;
+                    break;
+                }
+                Err(error) => tracing::error!(%error, "the root supervisor did not start"),
+            }
+        }
+    }
+}

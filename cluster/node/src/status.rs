@@ -1,0 +1,232 @@
+//! What a node says of itself: phases, why they wait, timers, holders, obligations, tasks.
+//!
+//! The same document explains a running node (asked over its socket) and a stopped directory
+//! (read from its store).
+//!
+//! **Invariant:** a status holds names and numbers, never a key.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use keybaton_actors::shared::Shared;
+use keybaton_adapters::store::OpenError;
+use keybaton_adapters::{Embedded, Options};
+use keybaton_messages::{PairId, Timestamp};
+use keybaton_ports::{Journal, Refusal, TaskJournal, TaskState};
+use keybaton_rotation::{PairRecord, explain};
+use serde::{Deserialize, Serialize};
+
+use crate::builder::existing_master_key;
+use crate::error::StartError;
+use crate::status_server;
+
+/// Tasks named per version; more are counted.
+const HOLDERS_NAMED: usize = 20;
+
+/// A node, as it stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Version of this document.
+    pub schema: u32,
+    /// Whether a process works on the directory.
+    pub running: bool,
+    /// Store time of the answer, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Every pair.
+    pub pairs: Vec<PairStatus>,
+    /// All tasks.
+    pub tasks: TaskCounts,
+}
+
+/// A pair, as it stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PairStatus {
+    /// `tenant/provider`.
+    pub pair: String,
+    /// The rotation that runs, or ran last.
+    pub rotation: Option<String>,
+    /// One of the seven words, or `IDLE` before the first rotation.
+    pub shown: String,
+    /// The phase by its own name.
+    pub phase: String,
+    /// Why it stands there, in words.
+    pub why: String,
+    /// The next timer and how many milliseconds are left.
+    pub next: Option<(String, u64)>,
+    /// The version that is handed out.
+    pub active: Option<u32>,
+    /// Open, or why it is paused.
+    pub gate: String,
+    /// Versions: number, status, provider key id.
+    pub versions: Vec<(u32, String, Option<String>)>,
+    /// Holders per version; only a running node knows them.
+    pub holders: Vec<HolderStatus>,
+    /// How many callers wait at the gate; only a running node knows.
+    pub waiting: usize,
+    /// What is still owed.
+    pub obligations: Vec<String>,
+    /// Why the pair was stopped, if it was.
+    pub stopped: Option<String>,
+}
+
+/// Who holds one version.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HolderStatus {
+    /// Which version.
+    pub version: u32,
+    /// How many leases.
+    pub leases: u64,
+    /// Some of the tasks.
+    pub tasks: Vec<String>,
+}
+
+/// Tasks by state.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each field is the state it counts")]
+pub struct TaskCounts {
+    pub running: usize,
+    pub parked: usize,
+    pub done: usize,
+    pub failed: usize,
+    pub cancelled: usize,
+}
+
+/// Reads the status of a directory: from the process that works on it, or from the store.
+///
+/// # Errors
+/// [`StartError`] when there is no keybaton directory, or its process does not answer.
+pub async fn read_status(dir: &Path, key_file: Option<&Path>) -> Result<NodeStatus, StartError> {
+    if let Some(status) = status_server::ask(dir).await {
+        return Ok(status);
+    }
+    let embedded = open_stopped(dir, key_file)?;
+    let now = embedded.clock.now();
+    let status = collect(
+        embedded.journal.as_ref(),
+        embedded.tasks.as_ref(),
+        now,
+        None,
+    )
+    .await;
+    status.map_err(StartError::Store)
+}
+
+/// Opens a directory that nobody works on, without making anything.
+pub(crate) fn open_stopped(dir: &Path, key_file: Option<&Path>) -> Result<Embedded, StartError> {
+    if !dir.is_dir() {
+        return Err(OpenError::Missing {
+            dir: dir.to_owned(),
+        }
+        .into());
+    }
+    let key = existing_master_key(dir, key_file)?;
+    let only_look = Options {
+        create: false,
+        ..Options::default()
+    };
+    Ok(Embedded::open(dir, key, &only_look)?)
+}
+
+/// Collects the status of this process's node.
+pub(crate) async fn of_node(shared: &Arc<Shared>) -> Result<NodeStatus, Refusal> {
+    let ports = &shared.ports;
+    let now = ports.clock.now();
+    collect(
+        ports.journal.as_ref(),
+        ports.tasks.as_ref(),
+        now,
+        Some(shared),
+    )
+    .await
+}
+
+async fn collect(
+    journal: &dyn Journal,
+    tasks: &dyn TaskJournal,
+    now: Timestamp,
+    node: Option<&Arc<Shared>>,
+) -> Result<NodeStatus, Refusal> {
+    let mut pairs = Vec::new();
+    for summary in journal.pairs().await? {
+        if let Some(stored) = journal.load(&summary.pair).await? {
+            pairs.push(pair_status(&stored.record, now, node));
+        }
+    }
+    pairs.sort_by(|a, b| a.pair.cmp(&b.pair));
+    let mut counts = TaskCounts::default();
+    for row in tasks.list(None).await? {
+        *match row.state {
+            TaskState::Running => &mut counts.running,
+            TaskState::Parked(_) => &mut counts.parked,
+            TaskState::Done(_) => &mut counts.done,
+            TaskState::Failed(_) => &mut counts.failed,
+            TaskState::Cancelled => &mut counts.cancelled,
+        } += 1;
+    }
+    Ok(NodeStatus {
+        schema: 1,
+        running: node.is_some(),
+        at_ms: now.0,
+        pairs,
+        tasks: counts,
+    })
+}
+
+fn pair_status(record: &PairRecord, now: Timestamp, node: Option<&Arc<Shared>>) -> PairStatus {
+    let explanation = explain(record, now);
+    let cell = node.map(|shared| shared.broker.cell(&record.pair));
+    let holders = cell.as_ref().map_or_else(Vec::new, |cell| {
+        record
+            .versions
+            .keys()
+            .map(|version| HolderStatus {
+                version: version.0,
+                leases: cell.holder_count(*version),
+                tasks: cell
+                    .holders(*version)
+                    .into_iter()
+                    .take(HOLDERS_NAMED)
+                    .map(|holder| holder.task.to_string())
+                    .collect(),
+            })
+            .filter(|holder| holder.leases > 0)
+            .collect()
+    });
+    PairStatus {
+        pair: record.pair.to_string(),
+        rotation: record
+            .rotation
+            .as_ref()
+            .map(|rotation| rotation.id.to_string()),
+        shown: explanation
+            .shown
+            .map_or_else(|| "IDLE".into(), |shown| shown.to_string()),
+        phase: explanation.phase,
+        why: explanation.why,
+        next: explanation.next.map(|(timer, at)| {
+            let left = u64::try_from(now.until(at).as_millis()).unwrap_or(u64::MAX);
+            (format!("{timer:?}"), left)
+        }),
+        active: record.active.map(|version| version.0),
+        gate: format!("{:?}", record.gate),
+        versions: record
+            .versions
+            .iter()
+            .map(|(v, entry)| {
+                (
+                    v.0,
+                    entry.status.to_string(),
+                    entry.key_id.as_ref().map(ToString::to_string),
+                )
+            })
+            .collect(),
+        holders,
+        waiting: cell.map_or(0, |cell| cell.waiting()),
+        obligations: explanation.obligations,
+        stopped: node.and_then(|shared| stopped(shared, &record.pair)),
+    }
+}
+
+fn stopped(shared: &Shared, pair: &PairId) -> Option<String> {
+    shared.views.watch(pair).borrow().stopped.clone()
+}

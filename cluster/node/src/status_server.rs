@@ -1,0 +1,144 @@
+//! The socket in the data directory over which `keybaton status` asks a running node.
+//!
+//! Only who may read the directory can reach it; it answers questions and takes no orders.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use keybaton_actors::shared::Shared;
+use keybaton_ports::AuditKey;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::audit::{self, AuditReport};
+use crate::status::{NodeStatus, of_node};
+
+const SOCKET: &str = "status.sock";
+
+/// How long an asker waits for a node that does not answer: one that is stopped by a debugger, or
+/// busy beyond reason.
+const ASK_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Largest status that an asker reads, in bytes: 40 000 pairs at about a kilobyte each.
+const STATUS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Serves until dropped.
+pub(crate) struct StatusServer {
+    path: PathBuf,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl StatusServer {
+    /// Opens the socket; one that a killed process left behind is replaced, since the lock on the
+    /// directory says that nobody else is here.
+    pub(crate) fn open(
+        dir: &Path,
+        shared: Arc<Shared>,
+        audit_key: Arc<AuditKey>,
+    ) -> std::io::Result<Self> {
+        let path = dir.join(SOCKET);
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let listener = tokio::net::UnixListener::bind(&path)?;
+        let app = Router::new()
+            .route("/status", get(answer))
+            .route("/audit", get(verify_here))
+            .with_state(Arc::new(Asked { shared, audit_key }));
+        let serving = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, app).await {
+                tracing::warn!(%error, "the status socket closed");
+            }
+        });
+        Ok(Self { path, serving })
+    }
+}
+
+impl Drop for StatusServer {
+    fn drop(&mut self) {
+        self.serving.abort();
+        // What stays behind is replaced at the next start.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+struct Asked {
+    shared: Arc<Shared>,
+    audit_key: Arc<AuditKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WhichFile {
+    file: PathBuf,
+}
+
+type Answer<T> = Result<Json<T>, (StatusCode, String)>;
+
+async fn answer(State(asked): State<Arc<Asked>>) -> Answer<NodeStatus> {
+    of_node(&asked.shared)
+        .await
+        .map(Json)
+        .map_err(|refusal| (StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()))
+}
+
+async fn verify_here(
+    State(asked): State<Arc<Asked>>,
+    Query(which): Query<WhichFile>,
+) -> Answer<AuditReport> {
+    let key = asked.audit_key.clone();
+    let verified = tokio::task::spawn_blocking(move || audit::report(&which.file, &key)).await;
+    match verified {
+        Ok(Ok(report)) => Ok(Json(report)),
+        Ok(Err(error)) => Err((StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
+        Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}
+
+/// Asks the process that works on `dir` for its status; `None` when nobody answers.
+pub(crate) async fn ask(dir: &Path) -> Option<NodeStatus> {
+    get_from(dir, "http://node/status", None).await
+}
+
+/// Asks the process that works on `dir` to verify an audit file.
+pub(crate) async fn verify(dir: &Path, file: &Path) -> Option<AuditReport> {
+    get_from(
+        dir,
+        "http://node/audit",
+        Some(WhichFile {
+            file: file.to_owned(),
+        }),
+    )
+    .await
+}
+
+async fn get_from<T: DeserializeOwned>(
+    dir: &Path,
+    url: &str,
+    query: Option<WhichFile>,
+) -> Option<T> {
+    let socket = dir.join(SOCKET);
+    if !socket.exists() {
+        return None;
+    }
+    let client = reqwest::Client::builder()
+        .unix_socket(socket)
+        .timeout(ASK_WAIT_MAX)
+        .build()
+        .ok()?;
+    let mut response = client.get(url).query(&query).send().await.ok()?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        if body.len() + chunk.len() > STATUS_BYTES_MAX {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&body).ok()
+}
