@@ -218,13 +218,12 @@ pub(crate) fn forget_retired(draft: &mut Draft<'_>, version: Version) {
     );
 }
 
-/// Nobody holds a retired version any more. It is revoked once no rotation runs.
+/// Nobody holds a retired version any more. The rotation that was leaving it has ended, so nothing
+/// but its holders kept it alive.
 fn retired(draft: &mut Draft<'_>, version: Version) {
-    if draft.running().is_none() {
-        draft.guard(Guard::NoGrants(version));
-        forget_retired(draft, version);
-        draft.doom(version, false);
-    }
+    draft.guard(Guard::NoGrants(version));
+    forget_retired(draft, version);
+    draft.doom(version, false);
 }
 
 /// The provider confirms that the key of `version` is gone.

@@ -86,11 +86,12 @@ impl Draft<'_> {
     }
 
     fn awaited(&self) -> Vec<Version> {
-        match self.phase() {
-            Some(phase) if phase.awaits_grants() => phase.leaving().into_iter().collect(),
-            Some(_) => Vec::new(),
-            None => obligations::retiring(&self.record).collect(),
-        }
+        let leaving = self.phase().filter(Phase::awaits_grants);
+        let leaving = leaving.and_then(|phase| phase.leaving());
+        leaving
+            .into_iter()
+            .chain(obligations::retiring(&self.record))
+            .collect()
     }
 
     fn ask(&mut self, new: Version, until: Timestamp) {

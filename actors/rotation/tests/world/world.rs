@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 use crate::Mutant;
 use crate::broker::{Broker, Op};
 use crate::check::Seen;
-use crate::journal::{Journal, Standing, Transaction};
+use crate::journal::{Journal, NotWritten, Standing, Transaction};
 use crate::provider::{IssueJob, Plan, Provider, Secrets};
 
 pub const SECOND: u64 = 1000;
@@ -304,13 +304,25 @@ impl World {
             } => {
                 self.destroy(process, version, secret, label);
             }
-            Event::CommitLands { txn } => {
-                let _ = self.journal.commit(&txn, self.mutant);
-            }
+            Event::CommitLands { txn } => self.commit_lands(&txn),
             Event::NodeStarts { node } => self.start_node(node),
             Event::Reap { node, incarnation } => self.journal.reap(node, incarnation),
             Event::Chaos => self.chaos(),
             other => self.broker_event(other),
+        }
+    }
+
+    /// A write of an earlier life arrives. If it is stale, it must be told so and nothing else.
+    fn commit_lands(&mut self, txn: &Transaction) {
+        let stored = self.journal.record.as_ref().map(|r| (r.epoch, r.rev));
+        let is_stale = stored.is_some_and(|stored| stored != txn.expect);
+        let answer = self.journal.commit(txn, self.mutant);
+        if let Err(NotWritten::Refused(guard, _)) = answer
+            && is_stale
+        {
+            self.violation = Some(format!(
+                "S9: a stale writer was told that {guard:?} is refused"
+            ));
         }
     }
 
@@ -593,7 +605,7 @@ impl World {
         if !self.is_chaos {
             return;
         }
-        let wait = self.between(100, 40 * SECOND);
+        let wait = self.between(100, 15 * SECOND);
         self.after(wait, Event::Chaos);
         match self.rng.random_range(0..100) {
             0..30 => self.random_trigger(),
@@ -714,8 +726,8 @@ impl World {
 
     fn random_order(&mut self) {
         let order = match self.rng.random_range(0..10) {
-            0..2 => Order::Abort,
-            2..5 => Order::RollBack,
+            0..3 => Order::Abort,
+            3..5 => Order::RollBack,
             5 => Order::Cut,
             6 => Order::Extend(Duration::from_secs(30)),
             _ => Order::RetryNow,
