@@ -16,7 +16,7 @@ use crate::tasks::Tasks;
 use crate::tools::{self, Doubled, Effects, Idem};
 
 /// Paths that only agents call; probes of the system go elsewhere and carry no agent's header.
-const AGENT_PATHS: [&str; 2] = ["/v1/chat/", tools::TOOLS_PATH];
+const AGENT_PATHS: [&str; 3] = ["/v1/chat/", "/api/v1/chat/", tools::TOOLS_PATH];
 
 /// Where in the ledger.
 #[derive(Clone, Copy)]
