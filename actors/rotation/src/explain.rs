@@ -1,137 +1,182 @@
-//! A record in words, for whoever looks at it: where it stands, why, until when, what is owed.
+//! Why a pair stands where it stands, in plain words, for status pages and people.
+//!
+//! **Invariant:** reads the record only; what it says is never an input of a decision.
+
+use std::time::Duration;
 
 use keybaton_messages::{Shown, Timestamp};
 
 use crate::input::Timer;
 use crate::phase::{End, Phase};
-use crate::record::{Debt, Gate, Obligation, PairRecord, Pause, Rotation};
+use crate::record::{Debt, Due, Gate, Obligation, PairRecord, Reclaim, Rotation};
 use crate::timers;
 
-/// What a record says of itself.
+/// How a pair stands, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// The word of the mission; `None` before the first rotation.
+    /// The word of the present or last rotation; `None` before the first.
     pub shown: Option<Shown>,
-    /// The phase by its own name; `Idle` before the first rotation.
+    /// The phase behind that word, by its own name; `Idle` before the first rotation.
     pub phase: String,
-    /// Why it stands there and what it waits for, one line.
+    /// What it waits for, or how it ended, in one line.
     pub why: String,
-    /// The timer that rings next, and when (store time).
+    /// The next moment at which something happens by itself, in store time.
     pub next: Option<(Timer, Timestamp)>,
     /// What is owed, one line each.
     pub obligations: Vec<String>,
 }
 
-/// Explains a record.
+/// Explains a record as of `now` (store time).
 #[must_use]
 pub fn explain(record: &PairRecord, now: Timestamp) -> Explanation {
     let rotation = record.rotation.as_ref();
-    let mut why = rotation.map_or_else(|| idle(record), |rotation| why(rotation, now));
-    if let Some(error) = rotation.and_then(|rotation| rotation.error.as_deref()) {
-        why = format!("{why}; last refusal: {error}");
-    }
-    if record.gate == Gate::Paused(Pause::NoCredential) {
-        why.push_str("; the gate is shut: there is no live key");
-    }
     Explanation {
-        shown: rotation.map(|rotation| rotation.phase.shown()),
-        phase: rotation.map_or_else(|| "Idle".to_owned(), |rotation| name(&rotation.phase)),
-        why,
-        next: timers::durable(record)
-            .into_iter()
-            .map(|(timer, due)| (timer, due.at))
-            .min_by_key(|t| t.1),
-        obligations: record
-            .obligations
-            .iter()
-            .map(|owed| debt(owed, now))
-            .collect(),
+        shown: rotation.map(|r| r.phase.shown()),
+        phase: rotation.map_or_else(|| "Idle".to_owned(), |r| name(&r.phase)),
+        why: rotation.map_or_else(
+            || "no rotation yet; provision or import a key".to_owned(),
+            |r| why(record, r, now),
+        ),
+        next: next(record),
+        obligations: record.obligations.iter().map(|o| owed(o, now)).collect(),
     }
 }
 
+fn next(record: &PairRecord) -> Option<(Timer, Timestamp)> {
+    let mut timers = timers::durable(record);
+    if let Some(Phase::Settling { until, .. }) = record.rotation.as_ref().map(|r| &r.phase) {
+        timers.push((Timer::Settle, *until));
+    }
+    timers
+        .into_iter()
+        .map(|(timer, due)| (timer, due.at))
+        .min_by_key(|(_, at)| *at)
+}
+
+/// The name of the variant, without its data.
 fn name(phase: &Phase) -> String {
     let text = format!("{phase:?}");
     text.split([' ', '{']).next().unwrap_or_default().to_owned()
 }
 
-fn idle(record: &PairRecord) -> String {
-    match record.active {
-        Some(active) => format!("{active} is active and no rotation was asked for"),
-        None => "no key was asked for yet".to_owned(),
+fn why(record: &PairRecord, rotation: &Rotation, now: Timestamp) -> String {
+    let mut line = phase_in_words(&rotation.phase, now);
+    if !rotation.phase.is_final() {
+        if let Some(why) = rotation.reclaim {
+            line.push_str(reclaim_in_words(why));
+        }
+        if let Some(by) = rotation.revoke_by {
+            line.push_str(&format!(
+                "; emergency: the key is revoked {}",
+                within(by, now)
+            ));
+        }
     }
+    if let Gate::Paused(_) = record.gate {
+        line.push_str("; no key is handed out, tasks wait");
+    }
+    if let Some(error) = &rotation.error {
+        line.push_str(&format!("; last refusal: {error}"));
+    }
+    line
 }
 
-fn left(at: Timestamp, now: Timestamp) -> String {
-    let seconds = now.until(at).as_secs_f64();
-    format!("{seconds:.1} s")
-}
-
-fn why(rotation: &Rotation, now: Timestamp) -> String {
-    match &rotation.phase {
-        Phase::Queued { retry } => format!("the next attempt is in {}", left(retry.at, now)),
-        Phase::Preflight => "asking whether an issue can succeed".to_owned(),
+fn phase_in_words(phase: &Phase, now: Timestamp) -> String {
+    match phase {
+        Phase::Queued { retry } => format!("waits for its next attempt {}", within(*retry, now)),
+        Phase::Preflight => "asks whether an attempt can succeed".to_owned(),
         Phase::AwaitingPerson { new, until, .. } => {
-            format!(
-                "a person must create the key of {new} within {}",
-                left(until.at, now)
-            )
+            format!("waits for a person to create {new} {}", within(*until, now))
         }
-        Phase::Issuing { new } => format!("the provider is asked for the key of {new}"),
-        Phase::Locating { new } => {
-            format!("looking whether the secret of {new} was stored before the answer got lost")
-        }
-        Phase::Settling { new, until } => format!(
-            "the issue of {new} was ambiguous: it may still execute for {}",
-            left(until.at, now)
+        Phase::Issuing { new } => format!("asks the provider for {new}"),
+        Phase::Locating { new } => format!("looks for the secret of {new}"),
+        Phase::Settling { until, .. } => format!(
+            "waits out a call that may still execute, {}",
+            within(*until, now)
         ),
-        Phase::ProbingOld { new } => {
-            format!("trying whether the old key survived the ambiguous issue of {new}")
-        }
+        Phase::ProbingOld { .. } => "asks whether the old key is still alive".to_owned(),
         Phase::Verifying { new, tries, .. } => {
-            format!("trying {new} out; {tries} probes were refused so far")
+            format!("tries the key of {new}; refused {tries} times so far")
         }
-        Phase::Emptying { old, hard } => format!(
-            "{old} is closed; waiting for its holders before the provider voids it; policy decides in {}",
-            left(hard.at, now)
-        ),
-        Phase::Draining { old, soft, .. } => format!(
-            "{old} is closed; waiting for its holders; they are asked again in {}",
-            left(soft.at, now)
+        Phase::Emptying { old, hard } | Phase::Draining { old, hard, .. } => format!(
+            "waits for the holders of {old}; policy decides {}",
+            within(*hard, now)
         ),
         Phase::Checkpointing { old, hard } => format!(
-            "holders of {old} were asked again; policy decides in {}",
-            left(hard.at, now)
+            "asked the holders of {old} again; policy decides {}",
+            within(*hard, now)
         ),
         Phase::Overlap { old, until } => format!(
-            "nobody holds {old}; it is kept for a rollback for {}",
-            left(until.at, now)
+            "nobody holds {old}; it stays alive for a rollback {}",
+            within(*until, now)
         ),
-        Phase::Revoking { old, forced: false } => {
-            format!("the provider is told to revoke {old} until that is confirmed")
-        }
         Phase::Revoking { old, forced: true } => {
-            format!("{old} is revoked although somebody held it: its deadline came")
+            format!("revokes {old} although some held it")
         }
-        Phase::Complete { end: End::Rotated } => "done".to_owned(),
+        Phase::Revoking { old, .. } => format!("revokes {old}"),
+        Phase::Complete { end: End::Rotated } => "the new key replaced the old one".to_owned(),
         Phase::Complete {
             end: End::Superseded,
         } => "another rotation took its place".to_owned(),
-        Phase::Failed { cause } => format!("failed: {cause:?}; the active key was left alone"),
+        Phase::Failed { cause } => cause.in_words().to_owned(),
     }
 }
 
-fn debt(owed: &Obligation, now: Timestamp) -> String {
-    let what = match &owed.debt {
-        Debt::Revoke { version, key_id } => format!("revoke {version} ({key_id})"),
-        Debt::Sweep { version, label, .. } => {
-            format!("look for a key named {label} ({version}) and revoke it")
-        }
+fn reclaim_in_words(why: Reclaim) -> &'static str {
+    match why {
+        Reclaim::Stuck => "; holders stay too long, so the old key is probed",
+        Reclaim::Ordered => "; a rollback was ordered, so the old key is probed",
+        Reclaim::KeyDead => "; the new key is dead, so the old key is probed",
+    }
+}
+
+fn owed(obligation: &Obligation, now: Timestamp) -> String {
+    let Obligation {
+        debt, tries, due, ..
+    } = obligation;
+    let what = match debt {
+        Debt::Revoke { version, key_id } => format!("revoke {key_id} of {version}"),
+        Debt::Sweep {
+            version,
+            foreign: true,
+            ..
+        } => format!("look for {version} at the provider (a foreign key has its label)"),
+        Debt::Sweep { version, .. } => format!("look for {version} at the provider"),
         Debt::Destroy { version } => format!("destroy the secret of {version}"),
-        Debt::Retire { version } => format!("drain {version}, then revoke it"),
+        Debt::Retire { version } => {
+            return format!(
+                "drain and revoke {version}; its calls are cut {}",
+                within(*due, now)
+            );
+        }
     };
-    format!(
-        "{what}; {} tries, next in {}",
-        owed.tries,
-        left(owed.due.at, now)
-    )
+    format!("{what}; asked {tries} times, again {}", within(*due, now))
+}
+
+/// "in 90 s", or "now" for what is due.
+fn within(due: Due, now: Timestamp) -> String {
+    let left = due.left(now);
+    if left.is_zero() {
+        "now".to_owned()
+    } else {
+        format!("in {}", rounded(left))
+    }
+}
+
+fn rounded(wait: Duration) -> String {
+    match wait.as_secs() {
+        0 => format!("{} ms", wait.as_millis()),
+        seconds @ 1..180 => format!("{seconds} s"),
+        seconds @ 180..10_800 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+impl PairRecord {
+    /// Whether a rotation runs or something is owed: such a pair is looked after first.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        let runs = self.rotation.as_ref().is_some_and(|r| !r.phase.is_final());
+        runs || !self.obligations.is_empty()
+    }
 }

@@ -370,8 +370,8 @@ impl Draft<'_> {
         let by_interval = policy.interval.map(|interval| self.jittered(interval));
         let by_expiry = self.entry(active)?.expires_at.map(|at| {
             let left = self.now().until(at);
-            // A key that lives shorter than the lead is replaced half-way.
-            let wait = left.saturating_sub(policy.expiry_lead).max(left / 2);
+            // The lead takes a third of a key's life at most, or short lives had no middle.
+            let wait = left - policy.expiry_lead.min(left / 3);
             self.jittered(wait).min(wait)
         });
         let wait = match (by_interval, by_expiry) {

@@ -32,3 +32,7 @@ pub const EXPIRY_WARNING: Duration = Duration::from_hours(24);
 
 /// Attempts to revoke between two pages; with the usual pauses that is about ten minutes.
 pub const TRIES_BEFORE_PAGE: u32 = 10;
+
+/// Longest duration that a policy may name: ten years. Beyond it a number is a typing error, and
+/// sums of store times stay far from their end.
+pub const DURATION_MAX: Duration = Duration::from_hours(10 * 365 * 24);

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::policy::Policy;
-
-/// Longest duration that a policy may name: ten years. Beyond it a number is a typing error, and
-/// sums of store times stay far from their end.
-const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+use crate::limits::DURATION_MAX;
+use crate::policy::{OnStuck, Policy};
 
 /// Two settings that contradict each other, or one that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -36,6 +33,16 @@ pub enum BadPolicy {
         /// Its value.
         long_value: Duration,
     },
+    /// A choice that this class of provider does not have.
+    #[error("{name} cannot be {choice:?}; use one of {allowed}")]
+    Choice {
+        /// Which setting.
+        name: &'static str,
+        /// What was chosen.
+        choice: OnStuck,
+        /// What there is.
+        allowed: &'static str,
+    },
 }
 
 impl Policy {
@@ -44,6 +51,10 @@ impl Policy {
     /// # Errors
     /// [`BadPolicy`], naming the settings and their values.
     pub fn validate(&self) -> Result<(), BadPolicy> {
+        if self.probe_tries == 0 {
+            return Err(BadPolicy::Zero("probe_tries"));
+        }
+        self.check_choices()?;
         for (name, value) in self.waits() {
             if value.is_zero() {
                 return Err(BadPolicy::Zero(name));
@@ -68,6 +79,24 @@ impl Policy {
                     Ok(())
                 }
             })
+    }
+
+    fn check_choices(&self) -> Result<(), BadPolicy> {
+        if self.on_stuck == OnStuck::Reopen {
+            return Err(BadPolicy::Choice {
+                name: "on_stuck",
+                choice: self.on_stuck,
+                allowed: "wait, cut_calls, roll_back",
+            });
+        }
+        if !matches!(self.on_stuck_b, OnStuck::Reopen | OnStuck::CutCalls) {
+            return Err(BadPolicy::Choice {
+                name: "on_stuck_b",
+                choice: self.on_stuck_b,
+                allowed: "reopen, cut_calls",
+            });
+        }
+        Ok(())
     }
 
     /// Waits that must not be nothing: without them a loop would spin or a deadline be past.
@@ -130,12 +159,22 @@ impl Policy {
                 self.revoke_deadline,
             ),
             ("retry_min", self.retry_min, "retry_max", self.retry_max),
+            // A label is looked for until long after the call that carried it can still execute.
+            ("settle", self.settle, "sweep_horizon", self.sweep_horizon),
             (
                 "attempt_every",
                 self.attempt_every,
-                "sweep_horizon",
-                self.sweep_horizon,
+                "retry_min",
+                self.retry_min,
             ),
+            // Or a normal rotation would end calls that may still run.
+            (
+                "call_time_max",
+                self.call_time_max,
+                "drain_max",
+                self.drain_max,
+            ),
+            ("count_every", self.count_every, "drain_max", self.drain_max),
         ];
         if let Some(interval) = self.interval {
             orders.push(("overlap", self.overlap, "interval", interval));
@@ -185,5 +224,16 @@ mod tests {
         assert!(text.contains("soft_deadline is 1200s"), "{text}");
         assert!(text.contains("hard_deadline is 600s"), "{text}");
         assert!(with(|policy| policy.interval = Some(Duration::from_secs(60))).is_err());
+        assert!(with(|policy| policy.settle = policy.sweep_horizon * 2).is_err());
+        assert!(with(|policy| policy.call_time_max = Duration::from_secs(3601)).is_err());
+    }
+
+    #[test]
+    fn a_choice_that_its_class_does_not_have_is_refused() {
+        let refused = with(|policy| policy.on_stuck = OnStuck::Reopen);
+        let text = refused.expect_err("class A cannot reopen").to_string();
+        assert!(text.contains("on_stuck cannot be Reopen"), "{text}");
+        assert!(with(|policy| policy.on_stuck_b = OnStuck::Wait).is_err());
+        assert!(with(|policy| policy.probe_tries = 0).is_err());
     }
 }
