@@ -1,1 +1,4 @@
-//! Placeholder head, replaced by the crate's own.
+//! What the tests share: suites, fakes, worlds. The tests themselves stand in the folders beside.
+
+pub mod conformance;
+pub mod fakes;

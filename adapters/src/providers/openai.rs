@@ -12,7 +12,7 @@
 mod wire;
 
 use async_trait::async_trait;
-use keybaton_messages::{Label, ProviderKeyId, TenantId};
+use keybaton_messages::{ProviderKeyId, TenantId};
 use keybaton_ports::{
     AuthHeader, Capabilities, Denial, IssueRequest, IssuedKey, ListedKey, Provider, Refusal, Secret,
 };
@@ -108,7 +108,7 @@ impl OpenAi {
         key.issued(project, account, false)
     }
 
-    /// An account with one key. The label names the account; the key is called "Secret Key".
+    /// An account with one key. The label names the account.
     async fn issue_own(&self, project: &str, request: &IssueRequest) -> Result<IssuedKey, Refusal> {
         if self.scopes.is_some() {
             let why = "an account's first key takes no scopes: configure a service account";
@@ -127,8 +127,8 @@ impl OpenAi {
                 "the answer is about an account of another name",
             ));
         }
-        let key_name = made.api_key.name.as_str();
-        if key_name != request.label.as_str() && key_name.parse::<Label>().is_ok() {
+        // Fails closed: another name is another key, and nothing else in the answer would tell.
+        if ![FIRST_KEY_NAME, request.label.as_str()].contains(&made.api_key.name.as_str()) {
             return Err(Refusal::unknown("the answer holds a key of another name"));
         }
         made.api_key.issued(project, &made.id, true)
@@ -295,6 +295,9 @@ impl Provider for OpenAi {
         })
     }
 }
+
+/// What OpenAI calls the key that comes with an account (specification of 2026-08-21).
+const FIRST_KEY_NAME: &str = "Secret Key";
 
 const ORGANIZATION: &str = "organization";
 const PROJECTS: &str = "projects";

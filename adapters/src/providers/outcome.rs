@@ -48,7 +48,7 @@ pub(super) fn refusal(answer: &Answer, act: Act) -> Refusal {
         408 | 409 => Refusal::Unknown { why },
         401 | 403 | 404 => Refusal::denied(Denial::Admin, why),
         402 => Refusal::denied(Denial::Quota, why),
-        400..500 if act == Act::Create && says(answer, &LIMIT_WORDS) => {
+        400..500 if act == Act::Create && is_about_a_limit(answer) => {
             Refusal::denied(Denial::Quota, why)
         }
         400..500 => Refusal::denied(Denial::BadRequest, why),
@@ -85,13 +85,11 @@ pub(super) fn health(
 /// OpenAI has answered 401 as well as 403 to a live key without a scope (opencode issue 21928).
 const SCOPE_WORDS: [&str; 2] = ["scope", "permission"];
 
-const LIMIT_WORDS: [&str; 5] = [
-    "limit_reached",
-    "limit_exceeded",
-    "limit is reached",
-    "quota",
-    "maximum number of",
-];
+/// Vendors do not publish how they say that no more keys are possible.
+fn is_about_a_limit(answer: &Answer) -> bool {
+    let is_reached = says(answer, &["limit"]) && says(answer, &["reached", "exceeded"]);
+    is_reached || says(answer, &["quota", "maximum number of"])
+}
 
 /// Whether the body contains one of `words`, in any case of letters.
 pub(super) fn says(answer: &Answer, words: &[&str]) -> bool {
