@@ -54,7 +54,7 @@ fn deny(shell: &Shell, outcome: &mut Outcome) -> Result<()> {
     outcome.note("licences, bans, sources", &ran);
     let fetched = shell.run_quietly("cargo", shell.cargo("deny fetch db"))?;
     if fetched.is_ok {
-        let line = "deny --log-level error check --disable-fetch advisories";
+        let line = "deny --log-level error check advisories";
         outcome.note("advisories", &shell.run("advisories", shell.cargo(line))?);
     } else if fetched.text.contains(FETCH_FAILED) {
         outcome.leave_out(
