@@ -7,6 +7,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+/// Longest boundary that is told from longer ones.
+const HOUR_MICROS: u64 = 3_600_000_000;
+
 /// Histograms of boundaries since they were last taken.
 pub struct Stats {
     ordinary: Mutex<Histogram<u64>>,
@@ -14,7 +17,7 @@ pub struct Stats {
 }
 
 fn empty() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits are a valid precision")
+    Histogram::new_with_max(HOUR_MICROS, 3).expect("three digits are a valid precision")
 }
 
 impl Default for Stats {

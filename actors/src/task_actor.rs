@@ -374,9 +374,7 @@ impl Turn<'_> {
         metrics::counter!("keybaton_tasks_checkpointed_total").increment(1);
         self.started.session = None;
         self.started.handing_over = true;
-        if self.started.ended_at.is_none() || self.started.rest_until.is_some() {
-            self.started.ended_at = Some(begun);
-        }
+        self.started.ended_at.get_or_insert(begun);
         Ok(())
     }
 
@@ -397,9 +395,6 @@ impl Turn<'_> {
                 Ok(session) => {
                     self.started.seen = self.started.credential.current();
                     self.started.session = Some(session);
-                    if self.started.rest_until.is_some() {
-                        self.note_pause();
-                    }
                     return Ok(());
                 }
                 Err(error) => {
@@ -534,7 +529,9 @@ impl Turn<'_> {
             Next::Continue => Ok(None),
             Next::Rest(rest) => {
                 self.started.rest_until = Some(ended + rest);
-                self.started.ended_at = None;
+                // The rest is the program's own wish; the pause ends when the task could go on.
+                self.take_credential().await?;
+                self.note_pause();
                 Ok(Some(rest))
             }
             Next::Done => self.finish().await.and(Err(Stop::Quietly)),

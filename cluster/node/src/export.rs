@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
-use keybaton_messages::{PairId, Version};
+use keybaton_messages::{PairId, ProviderKeyId, Version};
 use keybaton_ports::{Entry, Journal, Refusal, TaskError, TaskJournal, TaskRow, TaskState};
 use keybaton_rotation::PairRecord;
 use serde::Serialize;
@@ -40,7 +40,8 @@ pub struct Export<'a> {
 }
 
 impl Export<'_> {
-    /// Writes every pair's record. `project_of` names the pair's account at the provider.
+    /// Writes every pair's record. `project_of` names the pair's account at the provider, and
+    /// `key_name` says a key's id in the provider's own short words.
     ///
     /// # Errors
     /// [`ExportError`].
@@ -48,13 +49,14 @@ impl Export<'_> {
         &self,
         path: &Path,
         project_of: impl Fn(&PairId) -> String,
+        key_name: impl Fn(&ProviderKeyId) -> String,
     ) -> Result<(), ExportError> {
         let mut file = BufWriter::new(std::fs::File::create(path)?);
         for summary in self.journal.pairs().await? {
             if let Some(stored) = self.journal.load(&summary.pair).await? {
                 write_line(
                     &mut file,
-                    &pair_line(&stored.record, &project_of(&summary.pair)),
+                    &pair_line(&stored.record, &project_of(&summary.pair), &key_name),
                 )?;
             }
         }
@@ -94,7 +96,11 @@ struct VersionLine {
     promoted_at_ms: Option<u64>,
 }
 
-fn pair_line(record: &PairRecord, project: &str) -> Value {
+fn pair_line(
+    record: &PairRecord,
+    project: &str,
+    key_name: &dyn Fn(&ProviderKeyId) -> String,
+) -> Value {
     let versions: Vec<_> = record
         .versions
         .iter()
@@ -102,7 +108,7 @@ fn pair_line(record: &PairRecord, project: &str) -> Value {
             v: *v,
             status: entry.status.to_string(),
             label: entry.label.as_ref().map(ToString::to_string),
-            key_id: entry.key_id.as_ref().map(ToString::to_string),
+            key_id: entry.key_id.as_ref().map(key_name),
             promoted_at_ms: entry.promoted_at.map(|at| at.0),
         })
         .collect();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use keybaton::messages::{PairId, RotationId, Version};
+use keybaton::messages::{PairId, ProviderKeyId, RotationId, Version};
 use keybaton::{Export, Node};
 use keybaton_oracle::{Held, PairName, Rules, Verdict, judge_files};
 use keybaton_rotation::{Phase, Reason, Reply, Want};
@@ -316,7 +316,17 @@ async fn judge(
         journal: node.embedded().journal.as_ref(),
         tasks: node.embedded().tasks.as_ref(),
     };
-    export.pairs(&pairs, |pair| pair.tenant.to_string()).await?;
+    // The simulator's ledger has the last part of `project/account/key`.
+    let key_name = |key: &ProviderKeyId| {
+        key.as_str()
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    export
+        .pairs(&pairs, |pair| pair.tenant.to_string(), key_name)
+        .await?;
     export
         .tasks(&tasks, |row| {
             let number = row
