@@ -1,6 +1,7 @@
 //! What we promise, checked after every event (numbers S1..S9), and what must be true at the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use keybaton_messages::{ProviderKeyId, Version, VersionStatus};
 use keybaton_rotation::{AuditKind, Class, Decision, Gate, Input, PairRecord, Phase, Reason};
@@ -20,8 +21,8 @@ pub struct Seen {
     pub imported: BTreeSet<ProviderKeyId>,
     /// Phase names that followed one another.
     pub moves: BTreeSet<(String, String)>,
-    /// How often each phase was entered.
-    pub visits: BTreeMap<String, u32>,
+    /// Since when this rotation runs in peace.
+    pub peaceful: Option<(u64, u64)>,
 }
 
 impl World {
@@ -123,7 +124,6 @@ impl World {
         }
         let (from, to) = (diagram::name(&from.phase), diagram::name(&to.phase));
         if from != to {
-            *self.seen.visits.entry(to.clone()).or_default() += 1;
             self.seen.moves.insert((from, to));
         }
     }
@@ -186,6 +186,44 @@ impl World {
         }
         if let Some(found) = found {
             self.violate("S4", found);
+        }
+    }
+
+    /// L1: in peace a rotation ends within its bound, unless a person lets it wait.
+    pub fn check_progress(&mut self) {
+        if self.is_chaos {
+            return;
+        }
+        let running = self
+            .journal
+            .record
+            .as_ref()
+            .and_then(|r| r.rotation.as_ref());
+        let Some(rotation) = running.filter(|r| !r.phase.is_final()) else {
+            self.seen.peaceful = None;
+            return;
+        };
+        let policy = &rotation.policy;
+        let settle = match self.class {
+            Class::A => Duration::ZERO,
+            Class::B => policy.settle,
+        };
+        let fixed = Duration::from_secs(60 + 10 + 300);
+        let person = match self.has_person {
+            true => policy.person_timeout,
+            false => Duration::ZERO,
+        };
+        let calls = policy.drain_max + policy.overlap + policy.call_time_max;
+        let bound = (policy.call_timeout + settle) * 3 + fixed + calls + person;
+        let n = rotation.id.n;
+        match self.seen.peaceful {
+            Some((of, since)) if of == n => {
+                if u128::from(self.now - since) > bound.as_millis() {
+                    let phase = rotation.phase.clone();
+                    self.violate("L1", format!("#{n} is still {phase:?} after {bound:?}"));
+                }
+            }
+            _ => self.seen.peaceful = Some((n, self.now)),
         }
     }
 

@@ -12,10 +12,13 @@
 
 mod actor;
 mod broker;
+mod chaos;
 mod check;
 mod diagram;
+mod jobs;
 mod journal;
 mod mutants;
+mod nodes;
 mod provider;
 mod seeds;
 mod world;

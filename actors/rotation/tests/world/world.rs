@@ -1,28 +1,25 @@
 //! The world: time, events, faults. See `main.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use keybaton_messages::{
     DeploymentId, Incarnation, Label, NodeId, PairId, PairTag, ProviderName, SecretVersion,
     TenantId, Timestamp, TriggerId, Version,
 };
-use keybaton_rotation::{
-    Class, Debt, Health, Input, Obligation, OnStuck, Order, OverlapFrom, Owner, PairRecord, Policy,
-    Reason, Timer, Trigger, Want,
-};
+use keybaton_rotation::{Class, Health, Input, Owner, PairRecord, Policy, Timer, Trigger, Want};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::Mutant;
 use crate::broker::{Broker, Op};
+use crate::chaos::random_policy;
 use crate::check::Seen;
 use crate::journal::{Journal, NotWritten, Standing, Transaction};
-use crate::provider::{IssueJob, Plan, Provider, Secrets};
+use crate::provider::{IssueJob, Provider, Secrets};
 
 pub const SECOND: u64 = 1000;
 pub const MINUTE: u64 = 60 * SECOND;
-const HOUR: u64 = 60 * MINUTE;
+pub const HOUR: u64 = 60 * MINUTE;
 
 /// Something that happens at a moment.
 #[derive(Clone)]
@@ -232,6 +229,7 @@ impl World {
         self.now = at;
         self.happen(event);
         self.check();
+        self.check_progress();
         self.violation.take().map_or(Ok(()), Err)
     }
 
@@ -393,357 +391,6 @@ impl World {
         }
     }
 
-    // --- nodes -------------------------------------------------------------------------------
-
-    fn start_node(&mut self, node: usize) {
-        if self.brokers[node].alive {
-            return;
-        }
-        let incarnation = self.journal.begin_life(node);
-        self.brokers[node].start(incarnation);
-        self.after(0, Event::Heartbeat { node });
-        if node == 0 {
-            self.process += 1;
-            self.start_actor();
-        }
-    }
-
-    /// The process of a node dies: holders, jobs, timers.
-    pub fn crash_node(&mut self, node: usize) {
-        if !self.brokers[node].alive {
-            return;
-        }
-        self.note(|| format!("node {node} dies"));
-        let incarnation = self.brokers[node].incarnation;
-        self.brokers[node] = Broker::default();
-        if node == 0 {
-            self.actor = None;
-            self.timers.clear();
-            self.process += 1;
-        }
-        let back = self.between(SECOND, MINUTE);
-        self.after(back, Event::NodeStarts { node });
-        self.after(11 * SECOND, Event::Reap { node, incarnation });
-    }
-
-    fn heartbeat(&mut self, node: usize) {
-        if !self.brokers[node].alive {
-            return;
-        }
-        let is_busy = self.journal.record.as_ref().is_some_and(|r| {
-            let retires = |o: &Obligation| matches!(o.debt, Debt::Retire { .. });
-            r.obligations.iter().any(retires)
-                || r.rotation
-                    .as_ref()
-                    .is_some_and(|x| x.phase.leaving().is_some())
-        });
-        let wait = match (is_busy, self.is_chaos) {
-            (true, _) => 3 * SECOND,
-            (false, true) => 30 * SECOND,
-            (false, false) => 10 * MINUTE,
-        };
-        self.after(wait, Event::Heartbeat { node });
-        self.ask_standing(node);
-        self.report_dead_key();
-        self.acquire(node);
-    }
-
-    pub fn ask_standing(&mut self, node: usize) {
-        self.next_number += 1;
-        let asked = self.next_number;
-        let incarnation = self.brokers[node].incarnation;
-        let wait = self.travel();
-        self.after(
-            wait,
-            Event::Read {
-                node,
-                incarnation,
-                asked,
-            },
-        );
-    }
-
-    fn report_dead_key(&mut self) {
-        let Some(record) = &self.journal.record else {
-            return;
-        };
-        let Some(version) = record.active else { return };
-        let key_id = record
-            .versions
-            .get(&version)
-            .and_then(|entry| entry.key_id.clone());
-        if key_id.is_some_and(|key_id| !self.provider.works(&key_id)) {
-            let reports = u32::try_from(self.between(1, 5)).unwrap_or(1);
-            let input = Input::KeyDead { version, reports };
-            let wait = self.travel();
-            self.after(
-                wait,
-                Event::Deliver {
-                    process: None,
-                    input,
-                },
-            );
-        }
-    }
-
-    fn acquire(&mut self, node: usize) {
-        let is_session = self.rng.random_bool(0.3);
-        let lasts = if self.rng.random_bool(0.1) {
-            self.between(MINUTE, 15 * MINUTE)
-        } else {
-            self.between(100, MINUTE)
-        };
-        let open = self.brokers[node]
-            .slots
-            .iter_mut()
-            .find(|(_, slot)| slot.open);
-        if let Some((_, slot)) = open.filter(|_| self.is_chaos) {
-            self.next_number += 1;
-            slot.holders.insert(self.next_number, is_session);
-            let holder = self.next_number;
-            self.after(lasts, Event::Release { node, holder });
-        }
-    }
-
-    fn work(&mut self, node: usize) {
-        let broker = &mut self.brokers[node];
-        if !broker.alive || broker.op.is_some() {
-            return;
-        }
-        let mut next = broker.next_op();
-        if self.mutant == Mutant::GrantReturnedEarly {
-            let view = broker.view.as_ref();
-            let closed = view.and_then(|view| {
-                view.grants
-                    .iter()
-                    .find(|(version, _)| view.active != Some(**version))
-            });
-            next = closed
-                .map(|(version, grant)| Op::Return(*version, grant.id))
-                .or(next);
-        }
-        let Some(op) = next else { return };
-        self.next_number += 1;
-        let asked = self.next_number;
-        broker.op = Some((asked, op));
-        let incarnation = broker.incarnation;
-        let wait = self.travel();
-        self.after(
-            wait,
-            Event::OpRuns {
-                node,
-                incarnation,
-                asked,
-                op,
-            },
-        );
-    }
-
-    fn run_op(&mut self, node: usize, incarnation: u64, asked: u64, op: Op) {
-        if self.journal.lives[node] != incarnation {
-            return;
-        }
-        let standing = match op {
-            Op::Grant(version) => self.journal.grant(version, node, incarnation),
-            Op::Return(version, id) => self.journal.return_grant(version, node, id),
-        };
-        let standing = standing.filter(|_| !self.chance(10));
-        let wait = self.travel();
-        self.after(
-            wait,
-            Event::OpAnswered {
-                node,
-                incarnation,
-                asked,
-                standing,
-            },
-        );
-    }
-
-    fn op_answered(
-        &mut self,
-        node: usize,
-        incarnation: u64,
-        asked: u64,
-        standing: Option<Standing>,
-    ) {
-        let latest = self.next_number;
-        let broker = &mut self.brokers[node];
-        let Some((number, op)) = broker.op.filter(|_| broker.incarnation == incarnation) else {
-            return;
-        };
-        if number != asked {
-            return;
-        }
-        let Some(standing) = standing else {
-            // Nobody knows whether it was written: the same is asked again.
-            let wait = self.travel();
-            self.after(
-                wait,
-                Event::OpRuns {
-                    node,
-                    incarnation,
-                    asked,
-                    op,
-                },
-            );
-            return;
-        };
-        broker.op = None;
-        if matches!(op, Op::Return(..)) {
-            broker.stale_until = latest;
-        }
-        if standing.rev >= broker.rev {
-            broker.apply(standing);
-        }
-        self.work(node);
-    }
-
-    // --- faults ------------------------------------------------------------------------------
-
-    fn chaos(&mut self) {
-        if !self.is_chaos {
-            return;
-        }
-        let wait = self.between(100, 15 * SECOND);
-        self.after(wait, Event::Chaos);
-        match self.rng.random_range(0..100) {
-            0..30 => self.random_trigger(),
-            30..45 => self.random_order(),
-            45..55 => self.crash_node(0),
-            55..62 => self.crash_node(1),
-            62..72 => self.crash_actor(),
-            72..78 => {
-                let jump = i64::try_from(self.between(0, 2 * HOUR)).unwrap_or(0);
-                self.clock_offset = jump - i64::try_from(HOUR).unwrap_or(0);
-            }
-            78..83 => self.vendor_kills_a_key(),
-            83..90 => self.count_lies(),
-            _ => {
-                let node = usize::from(self.rng.random_bool(0.5));
-                self.acquire(node);
-            }
-        }
-    }
-
-    /// The actor alone dies; jobs of its process go on and their answers find its successor.
-    pub fn crash_actor(&mut self) {
-        if self.actor.take().is_some() {
-            self.note(|| "the actor dies".to_owned());
-            self.timers.clear();
-            let wait = self.between(0, 5 * SECOND);
-            self.after(wait, Event::ActorStarts);
-        }
-    }
-
-    fn vendor_kills_a_key(&mut self) {
-        let now = self.now;
-        let alive: Vec<_> = self
-            .provider
-            .keys
-            .iter()
-            .filter(|(key_id, key)| key.alive && **key_id != self.foreign.0)
-            .map(|(key_id, _)| key_id.clone())
-            .collect();
-        if !alive.is_empty() {
-            let key_id = &alive[self.rng.random_range(0..alive.len())];
-            let _ = self.provider.revoke(key_id, now);
-            self.note(|| format!("the vendor kills {key_id}"));
-        }
-    }
-
-    fn count_lies(&mut self) {
-        let Some(record) = &self.journal.record else {
-            return;
-        };
-        let made = record.next_version.0;
-        if made > 1 {
-            let version = Version(self.rng.random_range(made.saturating_sub(3).max(1)..made));
-            let left = u32::from(self.rng.random_bool(0.2));
-            let input = Input::GrantReturned { version, left };
-            self.after(
-                0,
-                Event::Deliver {
-                    process: None,
-                    input,
-                },
-            );
-        }
-    }
-
-    fn random_version(&mut self) -> Option<Version> {
-        let made = self.journal.record.as_ref().map_or(1, |r| r.next_version.0);
-        self.rng
-            .random_bool(0.5)
-            .then(|| Version(self.rng.random_range(1..=made)))
-    }
-
-    fn random_trigger(&mut self) {
-        let number = self.rng.random_range(0..1000);
-        let id = TriggerId::new(&format!("t{number}")).expect("a trigger id");
-        let reason = Reason::Requested("test".to_owned());
-        let want = match self.rng.random_range(0..10) {
-            0..3 => Want::Provision,
-            3..6 => Want::Rotate {
-                target: self.random_version(),
-                reason,
-            },
-            6..9 => Want::Emergency {
-                compromised: self.random_version(),
-                deadline: self.rng.random_bool(0.3).then_some(Duration::from_secs(10)),
-                reason,
-            },
-            _ => self.random_import(),
-        };
-        let input = Input::Triggered(Trigger { id, want });
-        self.after(
-            0,
-            Event::Deliver {
-                process: None,
-                input,
-            },
-        );
-    }
-
-    fn random_import(&mut self) -> Want {
-        let now = self.now;
-        let (key_id, fp) = if self.rng.random_bool(0.2) {
-            self.foreign.clone()
-        } else {
-            self.provider.plant(now)
-        };
-        if self.rng.random_bool(0.2) && key_id != self.foreign.0 {
-            let _ = self.provider.revoke(&key_id, now);
-        }
-        let found = self.secrets.put(None, key_id, fp);
-        self.seen.imported.insert(found.key_id.clone());
-        Want::Import {
-            key_id: found.key_id,
-            secret: found.secret,
-            fp,
-        }
-    }
-
-    fn random_order(&mut self) {
-        let order = match self.rng.random_range(0..10) {
-            0..3 => Order::Abort,
-            3..5 => Order::RollBack,
-            5 => Order::Cut,
-            6 => Order::Extend(Duration::from_secs(30)),
-            _ => Order::RetryNow,
-        };
-        let input = Input::Ordered(order);
-        self.after(
-            0,
-            Event::Deliver {
-                process: None,
-                input,
-            },
-        );
-    }
-
-    // --- peace -------------------------------------------------------------------------------
-
     fn heal(&mut self) {
         self.is_chaos = false;
         self.note(|| "peace".to_owned());
@@ -788,45 +435,4 @@ impl World {
             None => Health::Unknown,
         }
     }
-
-    pub fn random_plan(&mut self) -> Plan {
-        if !self.is_chaos {
-            return Plan::Answered;
-        }
-        match self.rng.random_range(0..100) {
-            0..50 => Plan::Answered,
-            50..60 => Plan::Refused {
-                admin: self.rng.random_bool(0.2),
-            },
-            60..67 => Plan::AckLost,
-            67..74 => Plan::Dropped,
-            74..83 => Plan::Late,
-            83..88 => Plan::Bad,
-            88..93 => Plan::Foreign,
-            93..97 => Plan::NotStored,
-            _ => Plan::StoredUnheard,
-        }
-    }
-}
-
-fn random_policy(rng: &mut StdRng, class: Class) -> Policy {
-    let mut policy = Policy {
-        sweep_horizon: Duration::from_secs(3 * 3600),
-        ..Policy::default()
-    };
-    policy.on_stuck = [OnStuck::Wait, OnStuck::CutCalls, OnStuck::RollBack][rng.random_range(0..3)];
-    policy.on_stuck_b = [OnStuck::Reopen, OnStuck::CutCalls][rng.random_range(0..2)];
-    policy.revoke_without_replacement = rng.random_bool(0.8);
-    if rng.random_bool(0.3) {
-        policy.overlap_from = OverlapFrom::Drained;
-    }
-    if rng.random_bool(0.5) {
-        policy.overlap = Duration::from_secs(20);
-        policy.hard_deadline = Duration::from_secs(90);
-        policy.drain_max = Duration::from_secs(5 * 60);
-    }
-    if rng.random_bool(0.3) && class == Class::A {
-        policy.overlap = Duration::ZERO;
-    }
-    policy
 }
