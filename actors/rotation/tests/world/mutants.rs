@@ -15,7 +15,7 @@ pub fn mutate(
     match world.mutant {
         Mutant::PromoteInTwoWrites => two_writes(world, before, decision),
         Mutant::PromoteUnverified => unverified(world, decision),
-        Mutant::RollBackAfterRevokePending => back_from_pending(before, input, decision),
+        Mutant::RollBackAfterRevokePending => back_from_pending(world, before, input, decision),
         _ => decision,
     }
 }
@@ -63,10 +63,21 @@ fn unverified(world: &mut World, decision: Decision) -> Decision {
     decision
 }
 
-/// An order to roll back while the old key is being revoked is obeyed.
-fn back_from_pending(before: &PairRecord, input: &Input, decision: Decision) -> Decision {
-    let phase = before.rotation.as_ref().map(|r| &r.phase);
-    let (Some(Phase::Revoking { old, .. }), Input::Ordered(Order::RollBack)) = (phase, input)
+/// An order to roll back while the old key is being revoked is obeyed, and is given soon.
+fn back_from_pending(
+    world: &mut World,
+    before: &PairRecord,
+    input: &Input,
+    decision: Decision,
+) -> Decision {
+    let phase = |record: &PairRecord| record.rotation.as_ref().map(|r| r.phase.clone());
+    if let Some(Phase::Revoking { .. }) = decision.record.as_ref().and_then(phase) {
+        let input = Input::Ordered(Order::RollBack);
+        let process = None;
+        world.after(100, Event::Deliver { process, input });
+    }
+    let (Some(Phase::Revoking { old, .. }), Input::Ordered(Order::RollBack)) =
+        (phase(before), input)
     else {
         return decision;
     };
@@ -77,10 +88,10 @@ fn back_from_pending(before: &PairRecord, input: &Input, decision: Decision) -> 
     {
         entry.status = VersionStatus::Draining;
     }
-    if let Some(entry) = record.versions.get_mut(old) {
+    if let Some(entry) = record.versions.get_mut(&old) {
         entry.status = VersionStatus::Active;
     }
-    record.active = Some(*old);
+    record.active = Some(old);
     Decision {
         record: Some(record),
         ..decision
