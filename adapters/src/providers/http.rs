@@ -6,14 +6,14 @@
 
 use std::time::Duration;
 
-use keybaton_ports::{AuthHeader, Refusal, Secret};
+use keybaton_ports::{AuthHeader, Denial, Refusal, Secret};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode, redirect};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::base_url::{BaseUrl, Screened};
-use super::limits::{CALLS_OPEN_MAX, CONNECT_WAIT_MAX};
+use super::limits::{ANSWER_BYTES_MAX, CALLS_OPEN_MAX, CONNECT_WAIT_MAX, ISSUE_ANSWER_BYTES_MAX};
 use super::retry_after::retry_after;
 use super::settings::SettingsError;
 
@@ -31,16 +31,36 @@ pub(super) struct Http {
 }
 
 /// What is asked.
-pub(super) struct Call<'a> {
-    pub(super) method: Method,
+struct Call<'a> {
+    method: Method,
     /// Parts of the path below the base URL.
-    pub(super) path: &'a [&'a str],
-    pub(super) query: &'a [(&'a str, &'a str)],
-    /// From [`auth`].
-    pub(super) auth: HeaderValue,
+    path: &'a [&'a str],
+    query: &'a [(&'a str, &'a str)],
+    credential: Credential,
     /// JSON.
-    pub(super) body: Option<Vec<u8>>,
-    pub(super) answer_bytes_max: usize,
+    body: Option<Vec<u8>>,
+    answer_bytes_max: usize,
+}
+
+/// The header that carries a key.
+pub(super) struct Credential {
+    name: HeaderName,
+    value: HeaderValue,
+}
+
+impl Credential {
+    /// Hides the key from `Debug`. `None` when a header cannot carry it.
+    pub(super) fn new(header: AuthHeader, secret: &Secret) -> Option<Self> {
+        let bytes = header.scheme.len() + secret.expose().len();
+        let mut text = Zeroizing::new(Vec::with_capacity(bytes));
+        text.extend_from_slice(header.scheme.as_bytes());
+        text.extend_from_slice(secret.expose());
+        let is_plain = secret.expose().iter().all(u8::is_ascii_graphic);
+        let mut value = HeaderValue::from_bytes(&text).ok().filter(|_| is_plain)?;
+        value.set_sensitive(true);
+        let name = HeaderName::from_static(header.name);
+        Some(Self { name, value })
+    }
 }
 
 /// What came back.
@@ -87,11 +107,56 @@ impl Http {
         })
     }
 
+    /// Sends one call with the admin credential, which the settings checked. With a body it
+    /// creates something, so that its answer holds a key.
+    pub(super) async fn ask(
+        &self,
+        admin_key: &Secret,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, Refusal> {
+        let credential = Credential::new(BEARER, admin_key).ok_or_else(|| {
+            Refusal::denied(Denial::Admin, "the admin key does not fit into a header")
+        })?;
+        let answer_bytes_max = match body {
+            Some(_) => ISSUE_ANSWER_BYTES_MAX,
+            None => ANSWER_BYTES_MAX,
+        };
+        let call = Call {
+            method,
+            path,
+            query,
+            credential,
+            body,
+            answer_bytes_max,
+        };
+        self.send(call).await
+    }
+
+    /// Sends one call with a tenant's key, for a probe.
+    pub(super) async fn try_key(
+        &self,
+        path: &[&str],
+        credential: Credential,
+    ) -> Result<Answer, Refusal> {
+        self.send(Call {
+            method: Method::GET,
+            path,
+            query: &[],
+            credential,
+            body: None,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+        })
+        .await
+    }
+
     /// Sends `call` once.
     ///
     /// [`Refusal::Busy`] when no byte of it was sent, [`Refusal::Unknown`] when something was and
     /// no head of an answer came back.
-    pub(super) async fn send(&self, call: Call<'_>) -> Result<Answer, Refusal> {
+    async fn send(&self, call: Call<'_>) -> Result<Answer, Refusal> {
         let Ok(_permit) = self.open.try_acquire() else {
             return Err(Refusal::busy("too many calls to the provider are open"));
         };
@@ -99,7 +164,7 @@ impl Http {
             .client
             .request(call.method, self.base.join(call.path))
             .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .header(HeaderName::from_static(BEARER.name), call.auth);
+            .header(call.credential.name, call.credential.value);
         if !call.query.is_empty() {
             request = request.query(call.query);
         }
@@ -113,19 +178,6 @@ impl Http {
             Err(error) => Err(lost(&error)),
         }
     }
-}
-
-/// The header value that carries `secret`, hidden from `Debug`. `None` when a header cannot.
-pub(super) fn auth(header: AuthHeader, secret: &Secret) -> Option<HeaderValue> {
-    let mut text = Zeroizing::new(Vec::with_capacity(
-        header.scheme.len() + secret.expose().len(),
-    ));
-    text.extend_from_slice(header.scheme.as_bytes());
-    text.extend_from_slice(secret.expose());
-    let is_plain = secret.expose().iter().all(u8::is_ascii_graphic);
-    let mut value = HeaderValue::from_bytes(&text).ok().filter(|_| is_plain)?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 async fn receive(response: Response, bytes_max: usize) -> Answer {
@@ -186,11 +238,13 @@ mod tests {
     #[test]
     fn a_header_with_a_key_hides_it() {
         let secret = |text: &str| Secret::new(text.as_bytes().to_vec()).expect("fits");
-        let value = auth(BEARER, &secret("sk-canary")).expect("a header");
+        let value = Credential::new(BEARER, &secret("sk-canary"))
+            .expect("a header")
+            .value;
         assert_eq!(value.as_bytes(), b"Bearer sk-canary");
         assert!(!format!("{value:?}").contains("canary"));
         for bad in ["sk canary", "sk-canary\n", "sk-\0canary", "sk-ключ"] {
-            assert!(auth(BEARER, &secret(bad)).is_none());
+            assert!(Credential::new(BEARER, &secret(bad)).is_none());
         }
     }
 }

@@ -19,13 +19,11 @@ use keybaton_ports::{
 use keybaton_rotation::{Class, Health};
 use reqwest::{Method, StatusCode};
 
-use super::http::{Answer, BEARER, Call, Http, auth};
-use super::limits::{
-    ANSWER_BYTES_MAX, ISSUE_ANSWER_BYTES_MAX, LIST_PAGES_MAX, LIST_WAIT_MAX, PAGE_KEYS,
-};
-use super::outcome::{Act, body_of, health, refusal, says};
+use super::http::{Answer, BEARER, Credential, Http};
+use super::limits::{LIST_PAGES_MAX, LIST_WAIT_MAX, PAGE_KEYS};
+use super::outcome::{Act, body_of, health, read, refusal, says};
 use super::settings::{Homes, ProviderSettings, SettingsError};
-use wire::{MadeAccount, MadeKey, Models, NewKey, Page, Place, Row, read, seconds, write};
+use wire::{MadeAccount, MadeKey, Models, NewKey, Page, Place, Row, seconds, write};
 
 /// OpenAI's public address.
 pub const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
@@ -68,20 +66,8 @@ impl OpenAi {
         query: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> Result<Answer, Refusal> {
-        let answer_bytes_max = match body {
-            Some(_) => ISSUE_ANSWER_BYTES_MAX,
-            None => ANSWER_BYTES_MAX,
-        };
-        let auth = auth(BEARER, &self.admin_key).expect("settings checked the admin key");
         self.http
-            .send(Call {
-                method,
-                path,
-                query,
-                auth,
-                body,
-                answer_bytes_max,
-            })
+            .ask(&self.admin_key, method, path, query, body)
             .await
     }
 
@@ -279,17 +265,10 @@ impl Provider for OpenAi {
     /// `GET /models`: free, and nearly every key may.
     async fn probe(&self, _: &TenantId, secret: &Secret) -> Health {
         // What no header can carry opens nothing.
-        let Some(auth) = auth(BEARER, secret) else {
+        let Some(credential) = Credential::new(BEARER, secret) else {
             return Health::Dead;
         };
-        let answer = self.http.send(Call {
-            method: Method::GET,
-            path: &["models"],
-            query: &[],
-            auth,
-            body: None,
-            answer_bytes_max: ANSWER_BYTES_MAX,
-        });
+        let answer = self.http.try_key(&["models"], credential);
         health(answer.await, |body| {
             serde_json::from_slice::<Models>(body).is_ok()
         })

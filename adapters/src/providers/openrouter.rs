@@ -20,13 +20,10 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::base_url::is_path_part;
-use super::http::{Answer, BEARER, Call, Http, auth};
+use super::http::{Answer, BEARER, Credential, Http};
 use super::key::KeyText;
-use super::limits::{
-    ANSWER_BYTES_MAX, ISSUE_ANSWER_BYTES_MAX, LIFETIME_SECONDS_MAX, LIST_PAGES_MAX, LIST_WAIT_MAX,
-    PAGE_OVERLAP_KEYS,
-};
-use super::outcome::{Act, body_of, health, refusal};
+use super::limits::{LIFETIME_SECONDS_MAX, LIST_PAGES_MAX, LIST_WAIT_MAX, PAGE_OVERLAP_KEYS};
+use super::outcome::{Act, body_of, health, read, refusal};
 use super::settings::{Homes, ProviderSettings, SettingsError};
 
 /// OpenRouter's public address.
@@ -68,20 +65,8 @@ impl OpenRouter {
         query: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> Result<Answer, Refusal> {
-        let answer_bytes_max = match body {
-            Some(_) => ISSUE_ANSWER_BYTES_MAX,
-            None => ANSWER_BYTES_MAX,
-        };
-        let auth = auth(BEARER, &self.admin_key).expect("settings checked the admin key");
         self.http
-            .send(Call {
-                method,
-                path,
-                query,
-                auth,
-                body,
-                answer_bytes_max,
-            })
+            .ask(&self.admin_key, method, path, query, body)
             .await
     }
 
@@ -234,17 +219,10 @@ impl Provider for OpenRouter {
     /// `GET /key` tells a key about itself.
     async fn probe(&self, _: &TenantId, secret: &Secret) -> Health {
         // What no header can carry opens nothing.
-        let Some(auth) = auth(BEARER, secret) else {
+        let Some(credential) = Credential::new(BEARER, secret) else {
             return Health::Dead;
         };
-        let answer = self.http.send(Call {
-            method: Method::GET,
-            path: &["key"],
-            query: &[],
-            auth,
-            body: None,
-            answer_bytes_max: ANSWER_BYTES_MAX,
-        });
+        let answer = self.http.try_key(&["key"], credential);
         health(answer.await, |body| {
             serde_json::from_slice::<Itself>(body).is_ok()
         })
@@ -308,12 +286,6 @@ fn key_id(workspace: &str, hash: &str) -> Result<ProviderKeyId, Refusal> {
     let id = ProviderKeyId::new(&format!("{workspace}/{hash}")).ok();
     id.filter(|_| is_path_part(hash))
         .ok_or_else(|| Refusal::unknown("the answer names no usable hash"))
-}
-
-/// The parser's own error may repeat a part of the body, so it is not used.
-fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body)
-        .map_err(|_| Refusal::unknown("the answer is not what the provider documents"))
 }
 
 #[cfg(test)]

@@ -29,6 +29,12 @@ pub(super) fn body_of(answer: Answer, act: Act) -> Result<Zeroizing<Vec<u8>>, Re
     answer.body.map_err(Refusal::unknown)
 }
 
+/// The parser's own error may repeat a part of the body, so it is not used.
+pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body)
+        .map_err(|_| Refusal::unknown("the answer is not what the provider documents"))
+}
+
 /// What a call that did not succeed says.
 pub(super) fn refusal(answer: &Answer, act: Act) -> Refusal {
     let status = answer.status.as_u16();

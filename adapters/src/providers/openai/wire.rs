@@ -200,9 +200,3 @@ pub(super) fn seconds(lifetime: Option<Duration>) -> Option<u64> {
 pub(super) fn write(body: &NewKey<'_>) -> Vec<u8> {
     serde_json::to_vec(body).expect("texts and numbers are JSON")
 }
-
-/// The parser's own error may repeat a part of the body, so it is not used.
-pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body)
-        .map_err(|_| Refusal::unknown("the answer is not what the provider documents"))
-}
