@@ -27,9 +27,10 @@ pub struct Context<'a> {
 /// A condition that the commit checks in the same transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// No valid grant of this version; refused: comes back as [`Input::GrantReturned`].
+    /// No valid grant of this version; refused: comes back as [`crate::Input::GrantReturned`].
     NoGrants(Version),
-    /// No other version or pair claims this key; refused: comes back as [`Input::KeyClaimed`].
+    /// No other version or pair claims this key; refused: comes back as
+    /// [`crate::Input::KeyClaimed`].
     KeyUnclaimed {
         /// The version that wants it.
         version: Version,

@@ -8,9 +8,9 @@ use std::time::Duration;
 use keybaton_messages::{EventKind, Label, ProviderKeyId, Version, VersionStatus};
 
 use crate::decision::{AuditKind, Effect, Guard};
-use crate::draft::Draft;
+use crate::draft::{Draft, bounded};
 use crate::input::{Found, Input, Timer};
-use crate::limits::LABELS_BURNED_MAX;
+use crate::limits::{ERROR_BYTES_MAX, LABELS_BURNED_MAX};
 use crate::obligations;
 use crate::phase::{Cause, Phase};
 use crate::record::{Class, Debt, Gate, Pause, Reason, VersionEntry};
@@ -35,15 +35,18 @@ impl Draft<'_> {
 
     /// An attempt cannot succeed now.
     pub(crate) fn postpone(&mut self, after: Option<Duration>, page: bool, why: &str) {
-        let is_news = self
-            .running()
-            .is_some_and(|r| r.error.as_deref() != Some(why));
-        if page && is_news {
+        if page && self.is_news(why) {
             self.page(why);
         }
         self.note_error(why);
         let wait = self.refused_wait(after);
         self.queue(wait);
+    }
+
+    /// Whether this refusal is another one than the last: the same one is not paged again.
+    fn is_news(&self, why: &str) -> bool {
+        let last = self.running().and_then(|r| r.error.as_deref());
+        last != Some(bounded(why, ERROR_BYTES_MAX).as_str())
     }
 
     /// Waits, then tries again.
@@ -202,13 +205,14 @@ impl Draft<'_> {
     ) {
         self.set(new, VersionStatus::Gone);
         self.audit_version(AuditKind::IssueRejected, new, why);
+        let is_news = self.is_news(why);
         self.note_error(why);
         if self.record.gate == Gate::Paused(Pause::Emptying)
             && let Some(old) = self.closed()
         {
             self.reopen(old, "the provider refused to issue");
         }
-        if admin {
+        if admin && is_news {
             self.page(format!(
                 "the provider refuses the admin credential: {why}; replace it"
             ));

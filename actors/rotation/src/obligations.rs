@@ -2,7 +2,7 @@
 //! secret, drain and revoke that version.
 //!
 //! **Invariant:** a debt leaves the record only when it is paid, whatever became of its rotation.
-//! **Invariant:** a key that another version or pair claims is never revoked, wherever it was found.
+//! **Invariant:** a key that another version or pair claims is never revoked, wherever it stands.
 
 use std::time::Duration;
 

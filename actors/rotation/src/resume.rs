@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** entering a phase and finding it after a crash are the same code, so no rule says
 //! "found after a crash".
-//! **Invariant:** every phase that is not final asks a question, owes an obligation, or has a timer.
+//! **Invariant:** every phase that is not final asks a question, owes something, or has a timer.
 
 use keybaton_messages::{Timestamp, Version};
 

@@ -2,8 +2,8 @@
 //!
 //! A trigger is a level: "let the active version be newer than `target`". Two of them at once, a
 //! repeated delivery and a replay all name the same target and collapse.
-//! **Invariant:** every trigger is answered with exactly one reply, and the same trigger id with the
-//! same rotation.
+//! **Invariant:** every trigger is answered with exactly one reply, and the same trigger id with
+//! the same rotation.
 
 use std::time::Duration;
 

@@ -47,7 +47,8 @@ fn holders_that_stay_get_the_old_key_back_if_it_is_alive() {
     );
     check(
         "B first rotate wait:0 ready wait:30 alive",
-        "failed drain timeout; active v1, v1 ACTIVE, gate open, audit Reopened v1, armed rotate 300",
+        "failed drain timeout; active v1, v1 ACTIVE, gate open, audit Reopened v1, \
+         armed rotate 300",
     );
     check(
         "B first rotate wait:0 ready wait:30 dunno",

@@ -34,7 +34,8 @@ fn at_the_deadline_the_key_dies_whoever_holds_it() {
     after_promote("wait:59", "checkpointing v1");
     after_promote(
         "wait:60",
-        "revoking v1 forced; audit ForcedRevoke v1, revoke v1 surely, cut v1, no guard no grants v1",
+        "revoking v1 forced; audit ForcedRevoke v1, revoke v1 surely, cut v1, \
+         no guard no grants v1",
     );
 }
 

@@ -365,6 +365,18 @@ impl Bench {
                 found: None,
             },
             "claimed" => Input::KeyClaimed { version: about },
+            _ => return self.later_answer(name, version, second),
+        })
+    }
+
+    fn later_answer(
+        &self,
+        name: &str,
+        version: Option<Version>,
+        second: Option<&str>,
+    ) -> Option<Input> {
+        let why = "no".to_owned();
+        Some(match name {
             "alive" => self.probed(Health::Alive),
             "dead" => self.probed(Health::Dead),
             "dunno" => self.probed(Health::Unknown),

@@ -1,6 +1,6 @@
 //! The world's actor and its jobs: carries out what `step` decides, and dies between any two lines.
 
-use keybaton_messages::{Incarnation, NodeId};
+use keybaton_messages::{Incarnation, NodeId, Version};
 use keybaton_rotation::{Context, Decision, Effect, Guard, Input, PairRecord, Reply, Timer, step};
 use rand::Rng;
 
@@ -198,20 +198,7 @@ impl World {
                     },
                 );
             }
-            Effect::Preflight { attempt } => {
-                let input = if self.chance(10) {
-                    Input::PreflightRefused {
-                        attempt,
-                        after: None,
-                        page: false,
-                        why: "not writable".to_owned(),
-                    }
-                } else {
-                    let person = self.has_person;
-                    Input::PreflightOk { attempt, person }
-                };
-                self.answer(input);
-            }
+            Effect::Preflight { attempt } => self.preflight(attempt),
             Effect::Issue { version, label, .. } => self.send_issue(version, label),
             Effect::Locate { version, label } => {
                 let wait = self.travel();
@@ -280,6 +267,21 @@ impl World {
             | Effect::Page(_)
             | Effect::Reply(_) => {}
         }
+    }
+
+    fn preflight(&mut self, attempt: Version) {
+        let input = if self.chance(10) {
+            Input::PreflightRefused {
+                attempt,
+                after: None,
+                page: false,
+                why: "not writable".to_owned(),
+            }
+        } else {
+            let person = self.has_person;
+            Input::PreflightOk { attempt, person }
+        };
+        self.answer(input);
     }
 
     fn arm(&mut self, timer: Timer, wait: std::time::Duration) {

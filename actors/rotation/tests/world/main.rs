@@ -7,8 +7,8 @@
 //!
 //! A failure prints its seed. Replay it with
 //! `KEYBATON_SEED=<seed> cargo test -p keybaton-rotation --test world`; run more of them with
-//! `KEYBATON_SEEDS=<count>`. Mutants are worlds that break one rule each: the checks must find every
-//! one of them, or they prove nothing.
+//! `KEYBATON_SEEDS=<count>`, longer ones with `KEYBATON_EVENTS=<count>`. Mutants are worlds that
+//! break one rule each: the checks must find every one of them, or they prove nothing.
 
 mod actor;
 mod broker;
