@@ -8,18 +8,20 @@
 //! **Invariant:** acquire, then check the fence, then write the request: in this order.
 //! **Invariant:** only a SessionLease shows bytes.
 
+mod lease;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use keybaton_messages::{PairId, TaskId, Version};
-use keybaton_registry::{Lease, Member};
+use keybaton_registry::Member;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
-use crate::broker::{OpenVersion, PairCell};
+use self::lease::Held;
+pub use self::lease::{CallLease, HeldResponse, SessionLease};
+use crate::broker::PairCell;
 use crate::broker_actor::BrokerMessage;
 use crate::limits::{ACQUIRE_WAIT_MAX, KEY_DEAD_WAIT, REFUSED_REPEATS_MAX, WAITERS_MAX};
 use crate::shared::Shared;
@@ -100,31 +102,6 @@ struct Inner {
     call_time_max: Duration,
     /// The version that was taken last, 0 for none: what a step's result names.
     last_used: AtomicU32,
-}
-
-/// The right to use a version for one call.
-pub struct CallLease {
-    held: Held,
-}
-
-/// The right to keep a version's key, until asked to hand over.
-pub struct SessionLease {
-    held: Held,
-    cell: Arc<PairCell>,
-}
-
-/// A response whose lease lives until its last byte was read, or it is dropped.
-pub struct HeldResponse {
-    // Order matters: the connection closes before the lease is released.
-    response: reqwest::Response,
-    lease: CallLease,
-    deadline: tokio::time::Instant,
-    call_time_max: Duration,
-}
-
-struct Held {
-    lease: Lease<TaskId>,
-    open: Arc<OpenVersion>,
 }
 
 impl CredentialHandle {
@@ -370,144 +347,5 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.cell.wait_ends();
-    }
-}
-
-impl Held {
-    fn version(&self) -> Version {
-        Version(self.lease.version())
-    }
-}
-
-impl CallLease {
-    /// The version that is held.
-    #[must_use]
-    pub fn version(&self) -> Version {
-        self.held.version()
-    }
-
-    /// Resolves when policy cuts the calls on this version. A caller that sends by itself must
-    /// drop its connection then.
-    pub async fn cut(&self) {
-        self.held.open.cut.cancelled().await;
-    }
-
-    fn header(&self) -> Result<(HeaderName, HeaderValue), CallError> {
-        let open = &self.held.open;
-        let mut text = Zeroizing::new(Vec::with_capacity(256));
-        text.extend_from_slice(open.header.scheme.as_bytes());
-        text.extend_from_slice(open.secret.expose());
-        let mut value = HeaderValue::from_bytes(&text).map_err(|_| CallError::Header {
-            version: open.version,
-        })?;
-        value.set_sensitive(true);
-        Ok((HeaderName::from_static(open.header.name), value))
-    }
-}
-
-impl Drop for CallLease {
-    fn drop(&mut self) {
-        self.held.open.drain.note_end(Instant::now());
-    }
-}
-
-impl SessionLease {
-    /// The version that is held.
-    #[must_use]
-    pub fn version(&self) -> Version {
-        self.held.version()
-    }
-
-    /// Whether this version is still the one to hold: a level, one atomic read. When it is not,
-    /// finish what you do, persist, drop this lease and take a new one.
-    #[must_use]
-    pub fn is_current(&self) -> bool {
-        self.held.lease.is_current()
-    }
-
-    /// Waits until this version is not the one to hold any more.
-    pub async fn hand_over_requested(&self) {
-        loop {
-            let changed = self.cell.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if !self.is_current() {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    /// Resolves when policy cuts this version: stop using the key at once.
-    pub async fn cut(&self) {
-        self.held.open.cut.cancelled().await;
-    }
-
-    /// Whether policy has cut this version.
-    #[must_use]
-    pub fn is_cut(&self) -> bool {
-        self.held.open.cut.is_cancelled()
-    }
-
-    /// The key itself. It must not outlive this lease, and must not be logged or stored.
-    #[must_use]
-    pub fn danger_expose_key(&self) -> &[u8] {
-        self.held.open.secret.expose()
-    }
-
-    /// Notes that the work under this lease ended at `at`; what follows is the hand-over itself.
-    pub(crate) fn note_work_ended(&self, at: Instant) {
-        self.held.open.drain.note_end(at);
-    }
-}
-
-impl HeldResponse {
-    /// The response's status.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        self.response.status()
-    }
-
-    /// The response's headers.
-    #[must_use]
-    pub fn headers(&self) -> &HeaderMap {
-        self.response.headers()
-    }
-
-    /// The version under which the call runs.
-    #[must_use]
-    pub fn version(&self) -> Version {
-        self.lease.version()
-    }
-
-    /// The next piece of the body; `None` at its end.
-    ///
-    /// # Errors
-    /// [`CallError::Cut`], [`CallError::TooLong`] or a broken connection.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, CallError> {
-        let version = self.lease.version();
-        tokio::select! {
-            biased;
-            () = self.lease.held.open.cut.cancelled() => Err(CallError::Cut { version }),
-            () = tokio::time::sleep_until(self.deadline) => Err(CallError::TooLong(self.call_time_max)),
-            chunk = self.response.chunk() => {
-                chunk.map_err(|error| CallError::Transport(error.without_url()))
-            }
-        }
-    }
-
-    /// The whole body, at most `bytes_max` of it; the lease is released afterwards.
-    ///
-    /// # Errors
-    /// As [`HeldResponse::chunk`]; [`CallError::TooLarge`] beyond `bytes_max`.
-    pub async fn bytes(mut self, bytes_max: usize) -> Result<Vec<u8>, CallError> {
-        let mut body = Vec::new();
-        while let Some(chunk) = self.chunk().await? {
-            if body.len() + chunk.len() > bytes_max {
-                return Err(CallError::TooLarge(bytes_max));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
     }
 }

@@ -57,6 +57,9 @@ pub enum Progress<O> {
     Done(O),
 }
 
+/// What a step returns.
+pub type Step<O> = Result<Progress<O>, StepError>;
+
 /// Why a step has no outcome.
 #[derive(Debug, Error)]
 pub enum StepError {
@@ -112,7 +115,7 @@ pub trait Program: Send + Sync + 'static {
         &self,
         state: &Self::State,
         context: &StepContext<'_>,
-    ) -> impl Future<Output = Result<Progress<Self::Outcome>, StepError>> + Send;
+    ) -> impl Future<Output = Step<Self::Outcome>> + Send;
 
     /// Looks whether a cut [`Effects::Queryable`] step took place, by its idempotency key.
     fn look(
@@ -149,6 +152,42 @@ pub struct StepContext<'a> {
     pub http: &'a reqwest::Client,
 }
 
+/// Largest answer that [`StepContext::post_json`] reads, in bytes: a long completion with its
+/// logprobs is some hundred KiB.
+const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+impl StepContext<'_> {
+    /// Posts JSON under the task's credential and reads a JSON answer.
+    ///
+    /// The call carries the step's idempotency key. An answer that is not a success is
+    /// [`StepError::Again`]; a request that cannot be built is [`StepError::Fail`].
+    ///
+    /// # Errors
+    /// [`StepError`], ready to be handed on by the step.
+    pub async fn post_json<A: DeserializeOwned>(
+        &self,
+        url: &str,
+        body: &impl Serialize,
+    ) -> Result<A, StepError> {
+        let idem: String = self.idem.iter().map(|byte| format!("{byte:02x}")).collect();
+        let request = self
+            .http
+            .post(url)
+            .header("idempotency-key", idem)
+            .json(body)
+            .build();
+        let request = request.map_err(|error| StepError::Fail(error.to_string()))?;
+        let response = self.credential.send(request).await?;
+        let status = response.status();
+        let answer = response.bytes(JSON_BYTES_MAX).await?;
+        if !status.is_success() {
+            return Err(StepError::Again(format!("the provider answered {status}")));
+        }
+        serde_json::from_slice(&answer)
+            .map_err(|error| StepError::Again(format!("the answer is not understood: {error}")))
+    }
+}
+
 /// What a finished step means for its task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -156,6 +195,9 @@ pub(crate) enum Next {
     Rest(Duration),
     Done,
 }
+
+/// A step that was taken: what comes next, and its outcome encoded.
+pub(crate) type Taken = (Next, Vec<u8>);
 
 /// A program at work, its types hidden.
 pub(crate) trait Running: Send + Sync {
@@ -165,12 +207,12 @@ pub(crate) trait Running: Send + Sync {
     fn step<'a>(
         &'a mut self,
         context: &'a StepContext<'a>,
-    ) -> BoxFuture<'a, Result<(Next, Vec<u8>), StepError>>;
+    ) -> BoxFuture<'a, Result<Taken, StepError>>;
     /// As `step`, for a cut step that can be looked up; `None`: it did not take place.
     fn look<'a>(
         &'a mut self,
         context: &'a StepContext<'a>,
-    ) -> BoxFuture<'a, Result<Option<(Next, Vec<u8>)>, StepError>>;
+    ) -> BoxFuture<'a, Result<Option<Taken>, StepError>>;
     /// Folds in an outcome that the journal has.
     fn fold(&mut self, outcome: &[u8]) -> Result<Next, wire::WireError>;
     fn save(&self) -> Result<Vec<u8>, wire::WireError>;
@@ -222,7 +264,7 @@ impl<O> From<Progress<O>> for Kept<O> {
 }
 
 impl<P: Program> Live<P> {
-    fn take(&mut self, progress: Progress<P::Outcome>) -> Result<(Next, Vec<u8>), StepError> {
+    fn take(&mut self, progress: Progress<P::Outcome>) -> Result<Taken, StepError> {
         let kept = Kept::from(progress);
         let bytes = wire::encode(SCHEMA, &kept)
             .map_err(|error| StepError::Fail(format!("the outcome cannot be kept: {error}")))?;
@@ -244,7 +286,7 @@ impl<P: Program> Running for Live<P> {
     fn step<'a>(
         &'a mut self,
         context: &'a StepContext<'a>,
-    ) -> BoxFuture<'a, Result<(Next, Vec<u8>), StepError>> {
+    ) -> BoxFuture<'a, Result<Taken, StepError>> {
         Box::pin(async move {
             let progress = self.program.step(&self.state, context).await?;
             self.take(progress)
@@ -254,7 +296,7 @@ impl<P: Program> Running for Live<P> {
     fn look<'a>(
         &'a mut self,
         context: &'a StepContext<'a>,
-    ) -> BoxFuture<'a, Result<Option<(Next, Vec<u8>)>, StepError>> {
+    ) -> BoxFuture<'a, Result<Option<Taken>, StepError>> {
         Box::pin(async move {
             match self.program.look(&self.state, context).await? {
                 Some(progress) => self.take(progress).map(Some),

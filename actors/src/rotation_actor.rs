@@ -75,7 +75,7 @@ impl Drop for PairWork {
 
 /// What became of one commit.
 enum Committed {
-    Yes(PairRecord),
+    Yes,
     /// The guard says this happened.
     Instead(Input),
     /// Read the record again.
@@ -217,8 +217,8 @@ impl Turn<'_> {
             };
             let effects = match decision.record.clone() {
                 None => decision.effects,
-                Some(next) => match self.commit(&record, next, &decision).await {
-                    Committed::Yes(next) => {
+                Some(next) => match self.commit(&record, next.clone(), &decision).await {
+                    Committed::Yes => {
                         self.committed(&record, next);
                         decision.effects
                     }
@@ -278,7 +278,7 @@ impl Turn<'_> {
             id: TxnId(self.shared.ports.entropy.bytes16()),
             by: self.shared.life.clone(),
             expect: (before.epoch, before.rev),
-            record: next.clone(),
+            record: next,
             guards: decision.guards.clone(),
             grants: decision.grants,
             audit: decision.audit.clone(),
@@ -288,7 +288,7 @@ impl Turn<'_> {
         let mut wait = STORE_RETRY_MIN;
         loop {
             match self.shared.ports.journal.commit(transaction.clone()).await {
-                Ok(_) => return Committed::Yes(next),
+                Ok(_) => return Committed::Yes,
                 Err(CommitError::Refused { guard, left }) => {
                     return Committed::Instead(meaning(guard, left));
                 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use keybaton_adapters::audit::AuditFileError;
+use keybaton_adapters::providers::SettingsError;
 use keybaton_adapters::store::{KeyError, OpenError};
 use keybaton_messages::{BadName, RotationId};
 use keybaton_ports::{Refusal, TaskError};
@@ -112,4 +113,18 @@ pub enum OrderError {
         /// Why.
         cause: String,
     },
+}
+
+/// A provider could not be built.
+#[derive(Debug, Error)]
+pub enum WiringError {
+    /// A tenant's name does not fit its rule.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// The admin key cannot be one.
+    #[error(transparent)]
+    Key(#[from] Refusal),
+    /// The settings contradict each other, or the kind is unknown.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
 }

@@ -1,7 +1,7 @@
 //! keybaton in one process: a node that runs agent tasks and replaces their keys under them.
 //!
 //! ```no_run
-//! use keybaton::{Node, Policy, Program, Progress, StepContext, StepError};
+//! use keybaton::{Node, Policy, Program, Progress, Step, StepContext};
 //! # use serde::{Deserialize, Serialize};
 //! # #[derive(Serialize, Deserialize, Default)] struct Notes(Vec<String>);
 //! # struct Agent;
@@ -9,7 +9,7 @@
 //! #     const KIND: &'static str = "agent/1";
 //! #     type State = Notes;
 //! #     type Outcome = String;
-//! #     async fn step(&self, _: &Notes, _: &StepContext<'_>) -> Result<Progress<String>, StepError> { Ok(Progress::Done("hi".into())) }
+//! #     async fn step(&self, _: &Notes, _: &StepContext<'_>) -> Step<String> { Ok(Progress::Done("hi".into())) }
 //! #     fn apply(&self, notes: &mut Notes, line: String) { notes.0.push(line); }
 //! # }
 //! # async fn run(openai: std::sync::Arc<dyn keybaton::Provider>) -> Result<(), Box<dyn std::error::Error>> {
@@ -30,27 +30,31 @@ mod audit;
 mod builder;
 mod error;
 mod export;
+mod keeper;
 mod node;
 mod status;
 mod status_server;
 mod task_handle;
+mod wiring;
 
 pub use audit::{AuditReport, verify_audit};
 pub use builder::NodeBuilder;
-pub use error::{OrderError, SpawnError, StartError, TaskFailure};
+pub use error::{OrderError, SpawnError, StartError, TaskFailure, WiringError};
 pub use export::{Export, ExportError};
 pub use keybaton_actors::broker::{DrainReport, HolderView};
 pub use keybaton_actors::credential::{
     AcquireError, CallError, CallLease, CredentialHandle, HeldResponse, SessionLease,
 };
 pub use keybaton_actors::program::{
-    CredentialUse, Effects, Program, Progress, StepContext, StepError,
+    CredentialUse, Effects, Program, Progress, Step, StepContext, StepError,
 };
 pub use keybaton_actors::task_table::TaskView;
 pub use keybaton_actors::view::{PairView, PhaseAt};
+pub use keybaton_adapters::providers;
 pub use keybaton_messages as messages;
 pub use keybaton_ports::{Provider, Secret, TaskState};
 pub use keybaton_rotation::{Class, OnStuck, Order, Policy, Reply};
 pub use node::Node;
 pub use status::{NodeStatus, PairStatus, TaskCounts, read_status};
 pub use task_handle::TaskHandle;
+pub use wiring::provider;

@@ -8,7 +8,7 @@ use dashmap::DashSet;
 use keybaton_actors::audit_shipper::AuditMessage;
 use keybaton_actors::broker::{DrainReport, HolderView};
 use keybaton_actors::credential::CredentialHandle;
-use keybaton_actors::limits::{RESTART_AFTER_MAX, SPAWN_BUSY_AFTER};
+use keybaton_actors::limits::SPAWN_BUSY_AFTER;
 use keybaton_actors::program::{Program, encode_state};
 use keybaton_actors::scheduler::SchedulerMessage;
 use keybaton_actors::shared::Shared;
@@ -21,11 +21,12 @@ use keybaton_messages::{
 };
 use keybaton_ports::{Secret, SecretMeta, TaskSpec, TaskState};
 use keybaton_rotation::{Order, Phase, Reason, Reply, Trigger, Want};
-use ractor::{Actor, ActorRef};
+use ractor::Actor;
 use tokio::sync::{oneshot, watch};
 
 use crate::builder::NodeBuilder;
 use crate::error::{OrderError, SpawnError, StartError};
+use crate::keeper::{admit_unfinished, keep};
 use crate::status_server::StatusServer;
 use crate::task_handle::TaskHandle;
 
@@ -468,54 +469,6 @@ impl Node {
         match stopped {
             Some(why) => Err(OrderError::Refused(format!("the pair is stopped: {why}"))),
             None => Ok(()),
-        }
-    }
-}
-
-/// Tasks that had not ended when the process did are worked on again.
-async fn admit_unfinished(shared: &Shared) -> Result<(), StartError> {
-    let rows = shared
-        .ports
-        .tasks
-        .list(None)
-        .await
-        .map_err(StartError::Store)?;
-    for row in rows
-        .into_iter()
-        .filter(|row| row.state == TaskState::Running)
-    {
-        if shared.tasks.admit(&row.key).is_err() {
-            tracing::warn!(task = %row.key, "more unfinished tasks than this node admits");
-        }
-    }
-    Ok(())
-}
-
-/// Starts the root actor again when it breaks.
-async fn keep(
-    shared: Arc<Shared>,
-    mut root: ActorRef<SupervisorMessage>,
-    mut ended: tokio::task::JoinHandle<()>,
-) {
-    let mut restarts = 0u32;
-    loop {
-        let _ = ended.await;
-        drop(root);
-        if shared.tasks.is_stopping() {
-            return;
-        }
-        loop {
-            let wait = Duration::from_millis(50).saturating_mul(1 << restarts.min(10));
-            tokio::time::sleep(wait.min(RESTART_AFTER_MAX)).await;
-            restarts = restarts.saturating_add(1);
-            tracing::error!(restarts, "the root supervisor ended; it is started again");
-            match Actor::spawn(None, Supervisor(shared.clone()), ()).await {
-                Ok(spawned) => {
-                    (root, ended) = spawned;
-                    break;
-                }
-                Err(error) => tracing::error!(%error, "the root supervisor did not start"),
-            }
         }
     }
 }

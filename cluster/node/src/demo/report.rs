@@ -215,6 +215,9 @@ fn drain_line(drain: &DrainReport) -> String {
     }
 }
 
+/// What a row is called, and its value in a verdict.
+type Row = (&'static str, fn(&Verdict) -> String);
+
 fn table(verdict: &Verdict, naive: Option<&Naive>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
@@ -225,7 +228,7 @@ fn table(verdict: &Verdict, naive: Option<&Naive>) -> Table {
     ];
     head.extend(naive.map(|_| "today's way".to_owned()));
     table.set_header(head);
-    let rows: [(&str, fn(&Verdict) -> String); 11] = [
+    let rows: [Row; 11] = [
         ("agents", |v| v.tasks.to_string()),
         ("agents dropped", |v| v.tasks_dropped.to_string()),
         ("calls that ended well", |v| v.calls_ok.to_string()),

@@ -1,0 +1,128 @@
+//! Asking for a key and keeping its secret: one job, so that only numbers come back.
+//!
+//! **Invariant:** a label is sent once, ever.
+//! **Invariant:** a secret lives here only between the provider's answer and the secret store.
+
+use std::time::Duration;
+
+use keybaton_messages::{Label, Version};
+use keybaton_ports::{Denial, FingerprintKey, IssueRequest, IssuedKey, Refusal, SecretMeta};
+use keybaton_rotation::{Found, Input};
+
+use super::Job;
+use crate::limits::{SECRET_PUT_PATIENCE, STORE_RETRY_MAX, STORE_RETRY_MIN};
+
+impl Job {
+    /// Provider call and secret-store put in one job: only numbers come back.
+    pub(super) async fn issue(
+        &self,
+        version: Version,
+        label: Label,
+        lifetime: Option<Duration>,
+        timeout: Duration,
+    ) -> Input {
+        let _under_way = self.shared.issue_jobs.begin(&label);
+        let refused = |after, admin, why| Input::IssueRefused {
+            version,
+            after,
+            admin,
+            why,
+        };
+        let unknown = |why: String| Input::IssueUnknown { version, why };
+        if !self.shared.fence.may_act(self.shared.ports.clock.as_ref()) {
+            return refused(None, false, "this node lost its lease".into());
+        }
+        let entry = match self.entry() {
+            Ok(entry) => entry,
+            Err(refusal) => return refused(None, true, refusal.to_string()),
+        };
+        let lifetime = lifetime.filter(|_| entry.provider.capabilities().lifetime);
+        let request = IssueRequest {
+            tenant: self.pair.tenant.clone(),
+            label: label.clone(),
+            lifetime,
+        };
+        let asked = tokio::time::timeout(timeout, entry.provider.issue(&request)).await;
+        let issued = match asked {
+            Err(_elapsed) => return unknown(format!("no answer within {timeout:?}")),
+            Ok(Err(Refusal::Unknown { why })) => return unknown(why),
+            Ok(Err(Refusal::Busy { after, why })) => return refused(after, false, why),
+            Ok(Err(Refusal::Denied { denial, why })) => {
+                return refused(None, denial == Denial::Admin, why);
+            }
+            Ok(Ok(issued)) => issued,
+        };
+        self.keep(version, label, issued).await
+    }
+
+    /// Offers the secret to the store until it takes it; if it will not, the key is of no use to
+    /// anyone and is revoked while its id is still known.
+    pub(super) async fn keep(&self, version: Version, label: Label, issued: IssuedKey) -> Input {
+        let IssuedKey {
+            key_id,
+            secret,
+            expires_at,
+        } = issued;
+        let meta = SecretMeta {
+            pair: self.pair.clone(),
+            label: Some(label),
+            key_id: key_id.clone(),
+            issued_at: self.shared.ports.clock.now(),
+            expires_at,
+        };
+        let deadline = tokio::time::Instant::now() + SECRET_PUT_PATIENCE;
+        let mut wait = STORE_RETRY_MIN;
+        loop {
+            match self.shared.ports.secrets.put(&meta, &secret).await {
+                Ok(stored) => {
+                    let keys: &FingerprintKey = &self.shared.ports.fingerprints;
+                    let fp = keys.fingerprint(&secret);
+                    return Input::Issued {
+                        version,
+                        key_id,
+                        secret: stored,
+                        fp,
+                        expires_at,
+                    };
+                }
+                Err(refusal) if tokio::time::Instant::now() >= deadline => {
+                    if let Ok(entry) = self.entry() {
+                        // The sweep of the burned label finds the key if this does not.
+                        let _ = entry.provider.revoke(&self.pair.tenant, &key_id).await;
+                    }
+                    let why = format!("the secret store would not take the secret: {refusal}");
+                    return Input::IssueUnknown { version, why };
+                }
+                Err(refusal) => {
+                    tracing::warn!(pair = %self.pair, %version, %refusal, "secret not stored yet");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(STORE_RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    /// Asks until the store answers: "not found" must be a fact.
+    pub(super) async fn locate(&self, version: Version, label: &Label) -> Input {
+        self.shared.issue_jobs.ended(label).await;
+        let mut wait = STORE_RETRY_MIN;
+        loop {
+            match self.shared.ports.secrets.find(&self.pair, label).await {
+                Ok(found) => {
+                    let found = found.map(|(secret, stored)| Found {
+                        key_id: stored.meta.key_id,
+                        secret,
+                        fp: self.shared.ports.fingerprints.fingerprint(&stored.secret),
+                        expires_at: stored.meta.expires_at,
+                    });
+                    return Input::Located { version, found };
+                }
+                Err(refusal) => {
+                    tracing::warn!(pair = %self.pair, %version, %refusal, "label not looked up yet");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(STORE_RETRY_MAX);
+                }
+            }
+        }
+    }
+}

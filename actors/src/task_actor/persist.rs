@@ -1,0 +1,183 @@
+//! Makes what a task did durable: results, checkpoints, states.
+//!
+//! **Invariant:** a checkpoint that belongs to a hand-over rides in the write of the result before
+//! it, so that a hand-over costs no write of its own.
+
+use std::time::{Duration, Instant};
+
+use keybaton_messages::{Checkpoint, CheckpointReason};
+use keybaton_ports::{CheckpointRef, Entry, TaskError, TaskJournal, TaskState, TaskWrite};
+
+use super::Stop;
+use super::turn::Turn;
+use crate::limits::{RESULTS_PER_CHECKPOINT, STORE_RETRY_MAX, STORE_RETRY_MIN};
+use crate::program::Next;
+use crate::task_table::TaskEntry;
+
+impl Turn<'_> {
+    /// Makes a result durable; when the version changed meanwhile, the checkpoint rides in the
+    /// same write and the task hands over.
+    pub(super) async fn persist(
+        &mut self,
+        next: Next,
+        outcome: Vec<u8>,
+        idem: [u8; 16],
+    ) -> Result<Option<Duration>, Stop> {
+        let ended = Instant::now();
+        let (n, at) = (self.started.n, self.shared.ports.clock.now());
+        let version = self.held_version();
+        let hand_over = self.is_hand_over_due();
+        self.started.n += 1;
+        let reason = if hand_over {
+            CheckpointReason::HandOver
+        } else {
+            CheckpointReason::Compaction
+        };
+        let is_wanted = hand_over || self.started.since_checkpoint >= RESULTS_PER_CHECKPOINT;
+        let checkpoint = if is_wanted {
+            self.put_checkpoint(reason).await?
+        } else {
+            None
+        };
+        let since_checkpoint = if checkpoint.is_some() {
+            0
+        } else {
+            self.started.since_checkpoint + 1
+        };
+        self.append(Entry::Result {
+            n,
+            idem,
+            version,
+            outcome,
+            checkpoint,
+            at,
+        })
+        .await?;
+        self.started.since_checkpoint = since_checkpoint;
+        (self.started.cut, self.started.attempts) = (false, 0);
+        self.entry
+            .show(|view| (view.step, view.version) = (n + 1, version));
+        self.started.ended_at = Some(ended);
+        if hand_over {
+            self.release(ended);
+        }
+        match next {
+            Next::Continue => Ok(None),
+            Next::Rest(rest) => {
+                self.started.rest_until = Some(ended + rest);
+                // The rest is the program's own wish; the pause ends when the task could go on.
+                self.take_credential().await?;
+                self.note_pause();
+                Ok(Some(rest))
+            }
+            Next::Done => self.finish().await.and(Err(Stop::Quietly)),
+        }
+    }
+
+    pub(super) fn release(&mut self, ended: Instant) {
+        if let Some(session) = self.started.session.take() {
+            session.note_work_ended(ended);
+        }
+        self.started.seen = self.started.credential.current();
+        self.started.handing_over = true;
+        metrics::counter!("keybaton_tasks_checkpointed_total").increment(1);
+    }
+
+    pub(super) async fn checkpoint_between_steps(
+        &mut self,
+        reason: CheckpointReason,
+    ) -> Result<(), Stop> {
+        if let Some(checkpoint) = self.put_checkpoint(reason).await? {
+            let (n, at) = (self.started.n, self.shared.ports.clock.now());
+            self.append(Entry::Checkpoint { n, checkpoint, at }).await?;
+            self.started.since_checkpoint = 0;
+        }
+        Ok(())
+    }
+
+    /// `None` when the store is away and policy says to go on without: the journal has every
+    /// result.
+    pub(super) async fn put_checkpoint(
+        &mut self,
+        reason: CheckpointReason,
+    ) -> Result<Option<CheckpointRef>, Stop> {
+        let state = self
+            .started
+            .running
+            .save()
+            .map_err(|error| Stop::Broken(format!("task {}: {error}", self.key)))?;
+        let checkpoint = Checkpoint {
+            task: self.key.clone(),
+            kind: self.started.kind.clone(),
+            step: self.started.n,
+            state,
+            version: self.held_version(),
+            reason,
+            at: self.shared.ports.clock.now(),
+        };
+        let provider = &self.started.credential.pair().provider;
+        let may_skip = self
+            .shared
+            .ports
+            .providers
+            .get(provider)
+            .is_none_or(|entry| entry.policy.swap_without_checkpoint);
+        let mut wait = STORE_RETRY_MIN;
+        loop {
+            match self.shared.ports.checkpoints.put(&checkpoint).await {
+                Ok(at) => return Ok(Some(at)),
+                Err(refusal) if may_skip || reason != CheckpointReason::HandOver => {
+                    tracing::warn!(task = %self.key, %refusal, "going on without a checkpoint");
+                    return Ok(None);
+                }
+                Err(refusal) => {
+                    self.entry
+                        .show(|view| view.waits_for = Some(refusal.to_string()));
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(STORE_RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    pub(super) async fn append_state(&mut self, state: TaskState) -> Result<(), Stop> {
+        let at = self.shared.ports.clock.now();
+        self.append(Entry::State { state, at }).await
+    }
+
+    pub(super) async fn append(&mut self, entry: Entry) -> Result<(), Stop> {
+        let write = TaskWrite {
+            key: self.key.clone(),
+            epoch: self.started.epoch,
+            expect: self.started.rev,
+            entry,
+        };
+        let tasks: &dyn TaskJournal = self.shared.ports.tasks.as_ref();
+        loop_until_answered(self.entry, || tasks.append(write.clone()))
+            .await
+            .map_err(|error| Stop::Broken(format!("task {}: {error}", self.key)))?;
+        self.started.rev += 1;
+        Ok(())
+    }
+}
+
+/// Asks the task journal again while it is away or cannot tell; a repeated write is recognised.
+pub(super) async fn loop_until_answered<T, F>(
+    entry: &TaskEntry,
+    ask: impl Fn() -> F,
+) -> Result<T, TaskError>
+where
+    F: Future<Output = Result<T, TaskError>>,
+{
+    let mut wait = STORE_RETRY_MIN;
+    loop {
+        match ask().await {
+            Err(TaskError::Unknown(why) | TaskError::Unavailable(why)) => {
+                entry.show(|view| view.waits_for = Some(format!("the task journal: {why}")));
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(STORE_RETRY_MAX);
+            }
+            answer => return answer,
+        }
+    }
+}

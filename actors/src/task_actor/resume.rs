@@ -1,0 +1,148 @@
+//! Takes a task up: its checkpoint, and the outcomes behind it.
+//!
+//! **Invariant:** an intent without a result means that nobody knows what the step did; the step's
+//! own rules decide whether it is repeated.
+
+use std::time::Duration;
+
+use keybaton_messages::{Checkpoint, PairId};
+use keybaton_ports::{CheckpointRef, Claimed, Entry, Refusal, TaskState};
+
+use super::persist::loop_until_answered;
+use super::turn::Turn;
+use super::{Started, Stop, TaskWork};
+use crate::credential::CredentialHandle;
+use crate::limits::{STORE_RETRY_MAX, STORE_RETRY_MIN};
+use crate::program::Next;
+
+impl TaskWork {
+    pub(super) async fn claim(&self) -> Result<Started, Stop> {
+        let claimed =
+            loop_until_answered(&self.entry, || self.shared.ports.tasks.claim(&self.key)).await;
+        let claimed = claimed.map_err(|error| Stop::Broken(error.to_string()))?;
+        match &claimed.row.state {
+            TaskState::Running | TaskState::Parked(_) => {}
+            ended => {
+                self.entry.end(ended.clone());
+                return Err(Stop::Quietly);
+            }
+        }
+        let kind = claimed.row.spec.kind.clone();
+        if !self.shared.programs.knows(&kind) {
+            let why = format!("this node does not know the kind {kind:?}; start one that does");
+            self.entry.show(|view| view.state = TaskState::Parked(why));
+            return Err(Stop::Quietly);
+        }
+        self.resume(claimed).await
+    }
+
+    /// Checkpoint plus outcomes: everything that the task knew.
+    pub(super) async fn resume(&self, claimed: Claimed) -> Result<Started, Stop> {
+        let Claimed {
+            row,
+            checkpoint,
+            entries,
+        } = claimed;
+        let broken = |why: String| Stop::Broken(format!("task {}: {why}", self.key));
+        let (state, mut n) = match &checkpoint {
+            None => (row.spec.input.clone(), 0),
+            Some(at) => {
+                let checkpoint = self.fetch(at).await?;
+                (checkpoint.state, checkpoint.step)
+            }
+        };
+        let mut running = self
+            .shared
+            .programs
+            .start(&row.spec.kind, &state)
+            .ok_or_else(|| broken("its kind is not known".into()))?
+            .map_err(|error| broken(format!("its state cannot be read: {error}")))?;
+        let (mut cut, mut since_checkpoint, mut next) = (false, 0, Next::Continue);
+        for entry in &entries {
+            match entry {
+                Entry::Intent { .. } => cut = true,
+                Entry::Result { n: of, outcome, .. } => {
+                    if *of != n {
+                        return Err(broken(format!("result of step {of} where {n} is next")));
+                    }
+                    next = running
+                        .fold(outcome)
+                        .map_err(|error| broken(error.to_string()))?;
+                    (cut, n, since_checkpoint) = (false, n + 1, since_checkpoint + 1);
+                }
+                Entry::Checkpoint { .. } | Entry::State { .. } => {}
+            }
+        }
+        let pair = PairId::new(self.key.tenant.clone(), row.spec.provider.clone());
+        let call_time_max = self
+            .shared
+            .ports
+            .providers
+            .get(&pair.provider)
+            .map_or(Duration::from_secs(900), |entry| entry.policy.call_time_max);
+        let credential = CredentialHandle::new(
+            self.shared.clone(),
+            &pair,
+            self.key.task.clone(),
+            call_time_max,
+        );
+        let mut started = Started {
+            kind: row.spec.kind,
+            running,
+            seen: None,
+            credential,
+            session: None,
+            epoch: row.epoch,
+            rev: row.rev,
+            n,
+            since_checkpoint,
+            attempts: 0,
+            cut,
+            ended_at: None,
+            handing_over: false,
+            rest_until: None,
+        };
+        self.entry
+            .show(|view| (view.state, view.step) = (TaskState::Running, n));
+        if next == Next::Done {
+            let mut turn = Turn {
+                shared: &self.shared,
+                key: &self.key,
+                entry: &self.entry,
+                started: &mut started,
+            };
+            return Err(turn.finish().await.err().unwrap_or(Stop::Quietly));
+        }
+        if matches!(row.state, TaskState::Parked(_)) {
+            let mut turn = Turn {
+                shared: &self.shared,
+                key: &self.key,
+                entry: &self.entry,
+                started: &mut started,
+            };
+            turn.append_state(TaskState::Running).await?;
+        }
+        Ok(started)
+    }
+
+    pub(super) async fn fetch(&self, at: &CheckpointRef) -> Result<Checkpoint, Stop> {
+        let mut wait = STORE_RETRY_MIN;
+        loop {
+            match self.shared.ports.checkpoints.get(&self.key, at).await {
+                Ok(checkpoint) => return Ok(checkpoint),
+                Err(Refusal::Denied { why, .. }) => {
+                    return Err(Stop::Broken(format!(
+                        "task {}: checkpoint: {why}",
+                        self.key
+                    )));
+                }
+                Err(refusal) => {
+                    self.entry
+                        .show(|view| view.waits_for = Some(refusal.to_string()));
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(STORE_RETRY_MAX);
+                }
+            }
+        }
+    }
+}

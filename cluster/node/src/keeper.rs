@@ -1,0 +1,60 @@
+//! Keeps the root of the actors alive, and takes up what an earlier process left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keybaton_actors::limits::RESTART_AFTER_MAX;
+use keybaton_actors::shared::Shared;
+use keybaton_actors::supervisor::{Supervisor, SupervisorMessage};
+use keybaton_ports::TaskState;
+use ractor::{Actor, ActorRef};
+
+use crate::error::StartError;
+
+/// Tasks that had not ended when the process did are worked on again.
+pub(crate) async fn admit_unfinished(shared: &Shared) -> Result<(), StartError> {
+    let rows = shared
+        .ports
+        .tasks
+        .list(None)
+        .await
+        .map_err(StartError::Store)?;
+    for row in rows
+        .into_iter()
+        .filter(|row| row.state == TaskState::Running)
+    {
+        if shared.tasks.admit(&row.key).is_err() {
+            tracing::warn!(task = %row.key, "more unfinished tasks than this node admits");
+        }
+    }
+    Ok(())
+}
+
+/// Starts the root actor again when it breaks.
+pub(crate) async fn keep(
+    shared: Arc<Shared>,
+    mut root: ActorRef<SupervisorMessage>,
+    mut ended: tokio::task::JoinHandle<()>,
+) {
+    let mut restarts = 0u32;
+    loop {
+        let _ = ended.await;
+        drop(root);
+        if shared.tasks.is_stopping() {
+            return;
+        }
+        loop {
+            let wait = Duration::from_millis(50).saturating_mul(1 << restarts.min(10));
+            tokio::time::sleep(wait.min(RESTART_AFTER_MAX)).await;
+            restarts = restarts.saturating_add(1);
+            tracing::error!(restarts, "the root supervisor ended; it is started again");
+            match Actor::spawn(None, Supervisor(shared.clone()), ()).await {
+                Ok(spawned) => {
+                    (root, ended) = spawned;
+                    break;
+                }
+                Err(error) => tracing::error!(%error, "the root supervisor did not start"),
+            }
+        }
+    }
+}
