@@ -107,7 +107,7 @@ fn phase_in_words(phase: &Phase, now: Timestamp) -> String {
             within(*hard, now)
         ),
         Phase::Overlap { old, until } => format!(
-            "nobody holds {old}; it stays alive for a rollback {}",
+            "nobody holds {old}; kept for a rollback, it is revoked {}",
             within(*until, now)
         ),
         Phase::Revoking { old, forced: true } => {

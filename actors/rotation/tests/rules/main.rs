@@ -10,4 +10,5 @@ mod obligations;
 mod person;
 mod restart;
 mod script;
+mod status;
 mod triggers;

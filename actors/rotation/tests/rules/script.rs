@@ -171,7 +171,7 @@ impl Bench {
         }
     }
 
-    fn now(&self) -> Timestamp {
+    pub fn now(&self) -> Timestamp {
         Timestamp(self.mono.saturating_add_signed(self.clock))
     }
 
