@@ -82,6 +82,9 @@ pub enum TaskFailure {
     /// Its result cannot be read as this program's state.
     #[error("the task's result cannot be read")]
     Result(#[from] keybaton_messages::wire::WireError),
+    /// There is no such task, or the journal could not be read.
+    #[error("{0}")]
+    Unread(String),
     /// The node stopped; the task goes on when it starts again.
     #[error("the node stopped; the task goes on when it starts again")]
     NodeStopped,

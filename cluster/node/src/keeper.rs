@@ -58,3 +58,20 @@ pub(crate) async fn keep(
         }
     }
 }
+
+/// A store that has stopped for good takes the node with it: nothing that is decided from here on
+/// could be remembered.
+pub(crate) async fn stop_with_store(
+    shared: Arc<Shared>,
+    mut stopped: tokio::sync::watch::Receiver<Option<String>>,
+) {
+    if let Ok(why) = stopped.wait_for(Option::is_some).await {
+        let why = why.clone().unwrap_or_default();
+        tracing::error!(
+            page = true,
+            why,
+            "the store stopped; end this process and start it again"
+        );
+        shared.fence.raise();
+    }
+}

@@ -32,6 +32,7 @@ mod error;
 mod export;
 mod keeper;
 mod node;
+mod node_tasks;
 mod status;
 mod status_server;
 mod task_handle;

@@ -8,36 +8,32 @@ use dashmap::DashSet;
 use keybaton_actors::audit_shipper::AuditMessage;
 use keybaton_actors::broker::{DrainReport, HolderView};
 use keybaton_actors::credential::CredentialHandle;
-use keybaton_actors::limits::SPAWN_BUSY_AFTER;
-use keybaton_actors::program::{Program, encode_state};
 use keybaton_actors::scheduler::SchedulerMessage;
 use keybaton_actors::shared::Shared;
-use keybaton_actors::supervisor::{Supervisor, SupervisorMessage};
-use keybaton_actors::task_table::{Full, TaskView};
+use keybaton_actors::supervisor::Supervisor;
 use keybaton_actors::view::PairView;
 use keybaton_adapters::Embedded;
-use keybaton_messages::{
-    PairId, ProviderName, RotationId, TaskId, TaskKey, TenantId, TriggerId, Version,
-};
-use keybaton_ports::{Secret, SecretMeta, TaskSpec, TaskState};
+use keybaton_messages::{PairId, ProviderName, RotationId, TaskId, TenantId, TriggerId, Version};
+use keybaton_ports::{Secret, SecretMeta};
 use keybaton_rotation::{Order, Phase, Reason, Reply, Trigger, Want};
 use ractor::Actor;
 use tokio::sync::{oneshot, watch};
 
 use crate::builder::NodeBuilder;
-use crate::error::{OrderError, SpawnError, StartError};
-use crate::keeper::{admit_unfinished, keep};
+use crate::error::{OrderError, StartError};
+use crate::keeper::{admit_unfinished, keep, stop_with_store};
 use crate::status_server::StatusServer;
-use crate::task_handle::TaskHandle;
 
-/// One keybaton node in this process.
+/// One keybaton node in this process. Dropped without [`Node::shutdown`] it stops at once, as after
+/// a kill: the journal has everything.
 pub struct Node {
     shared: Arc<Shared>,
     embedded: Embedded,
     dir: PathBuf,
-    provisioned: DashSet<PairId>,
+    pub(crate) provisioned: DashSet<PairId>,
     keeper: tokio::task::JoinHandle<()>,
-    status: Option<StatusServer>,
+    failure: tokio::task::JoinHandle<()>,
+    _status: Option<StatusServer>,
 }
 
 impl Node {
@@ -59,6 +55,7 @@ impl Node {
             .await
             .map_err(actors)?;
         let keeper = tokio::spawn(keep(shared.clone(), root, ended));
+        let failure = tokio::spawn(stop_with_store(shared.clone(), embedded.stopped()));
         let status = if status_socket {
             let server = StatusServer::open(dir, shared.clone(), embedded.audit_key.clone())
                 .map_err(StartError::Status)?;
@@ -73,7 +70,8 @@ impl Node {
             dir,
             provisioned: DashSet::new(),
             keeper,
-            status,
+            failure,
+            _status: status,
         })
     }
 
@@ -87,89 +85,6 @@ impl Node {
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-
-    /// Spawns a task, or follows it if a task of this id with the same input is there already.
-    /// The pair's first key is asked for if it has none.
-    ///
-    /// # Errors
-    /// [`SpawnError`]; `Busy` says when to try again.
-    pub async fn spawn<P: Program>(
-        &self,
-        tenant: &str,
-        provider: &str,
-        task: &str,
-        state: P::State,
-    ) -> Result<TaskHandle<P>, SpawnError> {
-        let pair = self.pair(tenant, provider).map_err(|error| match error {
-            OrderError::Name(bad) => SpawnError::Name(bad),
-            _ => SpawnError::UnknownProvider(provider.to_owned()),
-        })?;
-        let key = TaskKey {
-            tenant: pair.tenant.clone(),
-            task: TaskId::new(task)?,
-        };
-        if self.shared.tasks.is_stopping() {
-            return Err(SpawnError::Stopping);
-        }
-        if !self.shared.programs.knows(P::KIND) {
-            return Err(SpawnError::UnknownKind(P::KIND));
-        }
-        let spec = TaskSpec {
-            kind: P::KIND.to_owned(),
-            provider: pair.provider.clone(),
-            input: encode_state(&state)?,
-            spawned_at: self.shared.ports.clock.now(),
-        };
-        let (entry, is_new) = self
-            .shared
-            .tasks
-            .admit(&key)
-            .map_err(|Full| SpawnError::Busy {
-                after: SPAWN_BUSY_AFTER,
-            })?;
-        match self.shared.ports.tasks.create(&key, &spec).await {
-            Ok(row) => match row.state {
-                TaskState::Running | TaskState::Parked(_) => {}
-                ended => entry.end(ended),
-            },
-            Err(error) => {
-                if is_new {
-                    entry.end(TaskState::Cancelled);
-                    self.shared.tasks.remove(&key);
-                }
-                return Err(error.into());
-            }
-        }
-        if self.provisioned.insert(pair.clone()) {
-            // The answer is the pair's own business; the task waits at the gate either way.
-            drop(self.send_trigger(&pair, "provision", Want::Provision));
-        }
-        if is_new {
-            self.shared
-                .supervisor
-                .cast(SupervisorMessage::Task(key.clone()));
-        }
-        Ok(TaskHandle::new(key, entry))
-    }
-
-    /// Follows a task of this node.
-    #[must_use]
-    pub fn task<P: Program>(&self, tenant: &str, task: &str) -> Option<TaskHandle<P>> {
-        let key = TaskKey {
-            tenant: TenantId::new(tenant).ok()?,
-            task: TaskId::new(task).ok()?,
-        };
-        self.shared
-            .tasks
-            .get(&key)
-            .map(|entry| TaskHandle::new(key, entry))
-    }
-
-    /// The tasks of one tenant, or of all, with where each stands.
-    #[must_use]
-    pub fn tasks(&self, tenant: Option<&TenantId>) -> Vec<(TaskKey, TaskView)> {
-        self.shared.tasks.list(tenant)
     }
 
     /// Asks for the pair's first key and waits until it is active.
@@ -404,9 +319,17 @@ impl Node {
         if let Some(root) = self.shared.supervisor.get() {
             let _ = root.stop_and_wait(None, Some(Duration::from_secs(5))).await;
         }
-        self.keeper.abort();
-        drop(self.status);
         polite
+    }
+
+    /// Resolves when the store has stopped for good, with what it said. The process should then
+    /// end: nothing is written any more, and a new start recovers.
+    pub async fn failed(&self) -> String {
+        let mut stopped = self.embedded.stopped();
+        match stopped.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            Err(_) => "the store is gone".into(),
+        }
     }
 
     /// The embedded store, for export.
@@ -420,7 +343,7 @@ impl Node {
         format!("{what}-{bits:016x}")
     }
 
-    fn send_trigger(
+    pub(crate) fn send_trigger(
         &self,
         pair: &PairId,
         id: &str,
@@ -469,6 +392,16 @@ impl Node {
         match stopped {
             Some(why) => Err(OrderError::Refused(format!("the pair is stopped: {why}"))),
             None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.keeper.abort();
+        self.failure.abort();
+        if let Some(root) = self.shared.supervisor.get() {
+            root.stop(None);
         }
     }
 }

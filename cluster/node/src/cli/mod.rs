@@ -44,6 +44,7 @@ enum Command {
 /// When it cannot be carried out; the message says what to do next.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     telemetry::log_to_stderr(&cli.log)?;
+    telemetry::harden();
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

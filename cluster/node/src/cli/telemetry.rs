@@ -36,3 +36,26 @@ pub fn serve_metrics(addr: Option<SocketAddr>) -> anyhow::Result<()> {
         .install()
         .with_context(|| format!("metrics cannot be served on {addr}; try another --metrics"))
 }
+
+/// Keeps secrets out of what a crash leaves behind: no core file, no attaching by other processes
+/// of the user, and a panic tells its place only, since its text could quote anything.
+pub fn harden() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core files are not switched off");
+    }
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "the process can be dumped");
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        tracing::error!(place, "panic");
+    }));
+}

@@ -123,6 +123,9 @@ async fn with_keybaton(
             }
         },
         () = interrupt() => Ending::Interrupted,
+        why = node.failed() => {
+            anyhow::bail!("the store in {} stopped: {why}; run the same command again", dir.display())
+        }
     };
     screen.closing();
     if matches!(ending, Ending::Interrupted) {

@@ -86,9 +86,11 @@ impl Plan {
 /// The policy of the demo: the real rules at another speed.
 pub fn policy() -> Policy {
     Policy {
-        // A stream of the demo lasts three seconds; an answer may wait for two busy cores.
+        // A stream of the demo lasts three seconds; an answer may wait for two busy cores, and an
+        // issue call that was given up may still execute while its settle wait lasts.
         hard_deadline_b: Duration::from_secs(15),
-        call_timeout: Duration::from_secs(5),
+        call_timeout: Duration::from_secs(3),
+        settle: Duration::from_secs(4),
         emergency_grace: Duration::from_millis(500),
         revoke_deadline: Duration::from_secs(10),
         sweep_horizon: Duration::from_secs(6),
