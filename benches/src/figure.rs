@@ -45,8 +45,21 @@ pub enum Format {
     Json,
 }
 
+/// How large the benches of a whole node are: less for a quick look.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Scale {
+    /// Rotations of which the median counts.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rotations: u32,
+    /// Tasks on one pair.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub tasks: u32,
+}
+
 /// Collects figures, and says on standard error what is being measured.
 pub struct Report {
+    /// How large the benches of a whole node are.
+    pub scale: Scale,
     figures: Vec<Figure>,
     filter: Option<String>,
     cores: usize,
@@ -56,9 +69,10 @@ pub struct Report {
 impl Report {
     /// An empty report that measures only cases whose name contains `filter`.
     #[must_use]
-    pub fn new(filter: Option<String>) -> Self {
+    pub fn new(scale: Scale, filter: Option<String>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
+            scale,
             figures: Vec::new(),
             filter,
             cores,

@@ -1,7 +1,7 @@
 //! The table of groups. A new group is one module and one line here.
 
 use crate::figure::Report;
-use crate::registry;
+use crate::{memory, registry, rotation, throughput};
 
 /// Figures that are measured together.
 pub struct Group {
@@ -14,8 +14,25 @@ pub struct Group {
 }
 
 /// All groups, in the order in which they run.
-pub const GROUPS: &[Group] = &[Group {
-    name: "registry",
-    about: "acquire, release, close and drain of the holder registry",
-    run: registry::run,
-}];
+pub const GROUPS: &[Group] = &[
+    Group {
+        name: "registry",
+        about: "acquire, release, close and drain of the holder registry",
+        run: registry::run,
+    },
+    Group {
+        name: "rotation",
+        about: "handing a new key over to thousands of tasks, beside bare redb",
+        run: rotation::run,
+    },
+    Group {
+        name: "memory",
+        about: "an idle task beside a bare actor",
+        run: memory::run,
+    },
+    Group {
+        name: "throughput",
+        about: "rotations and durable steps per second, beside what the store can do",
+        run: throughput::run,
+    },
+];

@@ -7,5 +7,9 @@
 
 pub mod figure;
 pub mod groups;
+pub mod memory;
 pub mod race;
 pub mod registry;
+pub mod rotation;
+pub mod stage;
+pub mod throughput;

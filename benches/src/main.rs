@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use keybaton_benches::figure::{Format, Report};
+use keybaton_benches::figure::{Format, Report, Scale};
 use keybaton_benches::groups::GROUPS;
-use keybaton_benches::registry;
+use keybaton_benches::memory;
 
 /// Measures what keybaton costs, beside well-known baselines.
 #[derive(Parser)]
@@ -22,6 +22,8 @@ struct Arguments {
     /// Measures only cases whose name contains this.
     #[arg(short, long)]
     filter: Option<String>,
+    #[command(flatten)]
+    scale: Scale,
     /// Weighs something in this fresh process and prints its bytes. Started by the program itself.
     #[arg(long, hide = true)]
     weigh: Option<String>,
@@ -30,10 +32,10 @@ struct Arguments {
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     if let Some(what) = arguments.weigh {
-        registry::memory::weigh(&what, std::io::stdout())?;
+        memory::weigh(&what, std::io::stdout())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut report = Report::new(arguments.filter);
+    let mut report = Report::new(arguments.scale, arguments.filter);
     let is_wanted = |name: &str| {
         arguments.groups.is_empty() || arguments.groups.iter().any(|group| group == name)
     };

@@ -1,31 +1,35 @@
 //! Runs candidates against each other: in turns, several rounds, medians of the ratios.
 //!
 //! A machine has moods. Two candidates of one round share the mood, so their ratio is compared
-//! round by round; a round in which somebody else took the cores away is run again.
+//! round by round. A slice in which somebody else took a core away is run again: threads that
+//! did not meet say nothing about contention.
 //!
-//! **Invariant:** all threads of a round work during the whole slice.
+//! **Invariant:** the threads of a slice start together and each works until its time is over.
 
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Cycles in one call of a worker: enough to make the call itself cheap.
+/// Cycles in one call of a worker: enough to make the call and the look at the clock cheap.
 pub const BATCH: usize = 256;
 
-/// How long one candidate works in one round. Some time slices of the scheduler, so that more
-/// threads than cores meet each other.
-pub const SLICE: Duration = Duration::from_millis(20);
+/// Slice of threads that have a core each: shorter than what a scheduler grants at once, so that
+/// it can pass undisturbed on a busy machine too.
+const SLICE_ALONE: Duration = Duration::from_millis(2);
+
+/// Slice of more threads than cores: some turns of the scheduler, so that all of them meet.
+const SLICE_CROWDED: Duration = Duration::from_millis(30);
 
 /// Rounds: odd, so that the median was really measured.
-pub const ROUNDS: usize = 15;
+pub const ROUNDS: usize = 21;
 
-/// How often a disturbed round is run again. After that it counts as it is.
-const RETRIES_MAX: usize = 10;
+/// How often a disturbed slice is run again. After that it counts as it is, and is told.
+const RETRIES_MAX: usize = 300;
 
-/// Share of the wanted processor time that an undisturbed round gets.
+/// Share of its core's time that every thread of an undisturbed slice gets.
 const UNDISTURBED: f64 = 0.9;
 
 /// What one thread does: [`BATCH`] cycles for each call.
@@ -50,6 +54,13 @@ pub struct Cost {
 
 /// The costs of each candidate, round by round.
 pub struct Results(Vec<(&'static str, Vec<Cost>)>);
+
+/// One slice of some threads.
+struct Slice {
+    cost: Cost,
+    /// Share of its core's time that the least lucky thread got; of all cores, if crowded.
+    share: f64,
+}
 
 impl Results {
     /// Median core-nanoseconds of a candidate's cycle.
@@ -93,22 +104,25 @@ pub fn race(threads: usize, candidates: &[Candidate<'_>]) -> Results {
         .iter()
         .map(|candidate| (candidate.name, Vec::with_capacity(ROUNDS)))
         .collect();
+    let mut disturbed = 0;
     // The first round fills caches, tables and branch predictors, and is thrown away.
     for round in 0..=ROUNDS {
         for (candidate, (_, costs)) in candidates.iter().zip(&mut results) {
-            let cost = undisturbed(threads, candidate);
+            let slice = undisturbed(threads, candidate);
             if round > 0 {
-                costs.push(cost);
+                disturbed += usize::from(slice.share < UNDISTURBED);
+                costs.push(slice.cost);
             }
         }
     }
+    tell_disturbed(disturbed, ROUNDS * candidates.len());
     Results(results)
 }
 
-/// One slice of one candidate.
+/// One slice of one candidate, disturbed or not.
 #[must_use]
 pub fn slice(threads: usize, candidate: &Candidate<'_>) -> Cost {
-    run(threads, candidate).0
+    run(threads, candidate).cost
 }
 
 /// The median of some measurements.
@@ -119,65 +133,126 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn undisturbed(threads: usize, candidate: &Candidate<'_>) -> Cost {
-    let mut last = run(threads, candidate);
-    for _ in 0..RETRIES_MAX {
-        if last.1 >= UNDISTURBED {
+fn undisturbed(threads: usize, candidate: &Candidate<'_>) -> Slice {
+    let mut best = run(threads, candidate);
+    // A crowded slice always shares its cores with itself; it is long instead.
+    for _ in 0..if threads <= cores() { RETRIES_MAX } else { 2 } {
+        if best.share >= UNDISTURBED {
             break;
         }
-        last = run(threads, candidate);
+        let next = run(threads, candidate);
+        if next.share > best.share {
+            best = next;
+        }
     }
-    last.0
+    best
 }
 
-/// Returns the cost, and the share of the cores' time that the threads got.
-fn run(threads: usize, candidate: &Candidate<'_>) -> (Cost, f64) {
-    let (start, stop) = (Barrier::new(threads + 1), AtomicBool::new(false));
+fn run(threads: usize, candidate: &Candidate<'_>) -> Slice {
+    let is_crowded = threads > cores();
+    let length = if is_crowded {
+        SLICE_CROWDED
+    } else {
+        SLICE_ALONE
+    };
+    let ready = AtomicUsize::new(0);
     let workers: Vec<_> = (0..threads)
         .map(|index| (candidate.worker)(index))
         .collect();
-    let (wall, spent) = thread::scope(|scope| {
+    let shifts: Vec<_> = thread::scope(|scope| {
+        let start = || {
+            ready.fetch_add(1, Ordering::Relaxed);
+            while ready.load(Ordering::Relaxed) < threads {
+                if is_crowded {
+                    thread::yield_now()
+                } else {
+                    std::hint::spin_loop()
+                }
+            }
+        };
         let running: Vec<_> = workers
             .into_iter()
-            .map(|worker| scope.spawn(|| work(worker, &start, &stop)))
+            .map(|worker| scope.spawn(move || work(worker, start, length)))
             .collect();
-        start.wait();
-        let begin = Instant::now();
-        thread::sleep(SLICE);
-        stop.store(true, Ordering::Relaxed);
-        let spent: Vec<_> = running
+        running
             .into_iter()
             .map(|thread| thread.join().expect("a worker ends well"))
-            .collect();
-        (begin.elapsed(), spent)
+            .collect()
     });
-    let (core, cycles) = spent
+    let core: f64 = shifts.iter().map(|shift| shift.core).sum();
+    let cycles: f64 = shifts.iter().map(|shift| shift.cycles).sum();
+    // From the first begin to the last end: threads that worked one after the other show.
+    let begin = shifts
         .iter()
-        .fold((0.0, 0.0), |(core, cycles), (c, n)| (core + c, cycles + n));
-    let cores = thread::available_parallelism()
-        .map_or(1, std::num::NonZero::get)
-        .min(threads);
-    let wall_ns = wall.as_secs_f64() * 1e9;
-    let cost = Cost {
-        core_ns: core / cycles,
-        wall_ns: wall_ns / cycles,
+        .map(|shift| shift.begin)
+        .min()
+        .expect("there are threads");
+    let end = shifts
+        .iter()
+        .map(|shift| shift.end)
+        .max()
+        .expect("there are threads");
+    let wall = (end - begin).as_secs_f64() * 1e9;
+    let share = if is_crowded {
+        core / (wall * cores() as f64)
+    } else {
+        shifts
+            .iter()
+            .map(|shift| shift.core / wall)
+            .fold(1.0, f64::min)
     };
-    (cost, core / (wall_ns * cores as f64))
+    Slice {
+        cost: Cost {
+            core_ns: core / cycles,
+            wall_ns: wall / cycles,
+        },
+        share,
+    }
 }
 
-/// Returns processor time in nanoseconds, and cycles.
-fn work(mut worker: Worker<'_>, start: &Barrier, stop: &AtomicBool) -> (f64, f64) {
+/// What one thread did, and when: nanoseconds on a core, and cycles.
+struct Shift {
+    begin: Instant,
+    end: Instant,
+    core: f64,
+    cycles: f64,
+}
+
+fn work(mut worker: Worker<'_>, start: impl Fn(), length: Duration) -> Shift {
     let mut batches = 0_u32;
-    start.wait();
-    let begin = core_ns();
-    while !stop.load(Ordering::Relaxed) {
+    start();
+    let (begin, core) = (Instant::now(), core_ns());
+    while begin.elapsed() < length {
         worker();
         batches += 1;
     }
-    (core_ns() - begin, f64::from(batches) * BATCH as f64)
+    let (core, end) = (core_ns() - core, Instant::now());
+    let cycles = f64::from(batches) * BATCH as f64;
+    Shift {
+        begin,
+        end,
+        core,
+        cycles,
+    }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn core_ns() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+}
+
+fn tell_disturbed(disturbed: usize, slices: usize) {
+    if disturbed > 0 {
+        let mut out = std::io::stderr();
+        // Nobody reads it when standard error is gone.
+        writeln!(
+            out,
+            "  {disturbed} of {slices} slices were disturbed by others"
+        )
+        .unwrap_or(());
+    }
 }

@@ -11,7 +11,7 @@ use crate::lane::Label;
 use crate::pair::Pair;
 use crate::refusal::Refusal;
 use crate::roster::Place;
-use crate::stripe::{Shut, Stripe};
+use crate::stripe::{Count, LastGuess, Shut, Stripe};
 
 /// A task's resolved handle on one pair. A clone is the same member, for a tool of the same task.
 pub struct Member<N>(Arc<Seated<N>>);
@@ -20,6 +20,7 @@ pub struct Member<N>(Arc<Seated<N>>);
 struct Seated<N> {
     pair: Arc<Pair<N>>,
     place: Place,
+    guess: LastGuess,
 }
 
 impl<N> Member<N> {
@@ -27,7 +28,11 @@ impl<N> Member<N> {
     pub const HEAP_BYTES: usize = size_of::<Seated<N>>() + 2 * size_of::<usize>();
 
     pub(crate) fn new(pair: Arc<Pair<N>>, place: Place) -> Self {
-        Self(Arc::new(Seated { pair, place }))
+        Self(Arc::new(Seated {
+            pair,
+            place,
+            guess: LastGuess::new(),
+        }))
     }
 
     /// Makes the task a holder of the pair's current version, until the lease is dropped.
@@ -38,10 +43,10 @@ impl<N> Member<N> {
     /// [`Refusal`]; the task holds nothing more than before.
     #[inline]
     pub fn acquire(&self) -> Result<LeaseRef<'_, N>, Refusal> {
-        let lane = self.0.acquire()?;
+        let count = self.0.acquire()?;
         Ok(LeaseRef {
             seated: &self.0,
-            lane,
+            count,
         })
     }
 
@@ -52,7 +57,7 @@ impl<N> Member<N> {
     /// [`Refusal`]; the task holds nothing more than before.
     #[inline]
     pub fn acquire_owned(&self) -> Result<Lease<N>, Refusal> {
-        let lane = self.0.acquire()?;
+        let lane = self.0.acquire()?.lane;
         Ok(Lease {
             seated: Arc::clone(&self.0),
             lane,
@@ -82,31 +87,28 @@ impl<N> fmt::Debug for Member<N> {
 
 impl<N> Seated<N> {
     #[inline]
-    fn acquire(&self) -> Result<usize, Refusal> {
-        self.stripe()
-            .acquire(self.place.seat)
-            .or_else(|shut| self.acquire_again(shut))
+    fn acquire(&self) -> Result<Count<'_>, Refusal> {
+        match self
+            .stripe()
+            .acquire_guessed(self.guess.get(), self.place.seat)
+        {
+            Some(count) => Ok(count),
+            None => self.acquire_slowly(),
+        }
     }
 
-    /// Tries once more with the turn in hand, so that no publishing slips between both.
+    /// Follows switches of the current slot; at last with the turn in hand, so that no publishing
+    /// slips between the refusal and the wait for a turn.
     #[cold]
-    fn acquire_again(&self, shut: Shut) -> Result<usize, Refusal> {
+    fn acquire_slowly(&self) -> Result<Count<'_>, Refusal> {
         let turn = self.pair.turn();
-        let again = match shut {
-            Shut::Closed if cfg!(keybaton_mutant = "no_retry") => Err(shut),
-            Shut::Closed => self.stripe().acquire(self.place.seat),
-            Shut::Full => Err(shut),
-        };
-        again.map_err(|shut| match shut {
-            Shut::Closed => Refusal::NotOpen { turn },
-            Shut::Full => Refusal::TooMany,
-        })
-    }
-
-    #[inline]
-    fn release(&self, lane: usize) {
-        if self.stripe().release(lane, self.place.seat) {
-            self.pair.stripe_left(lane);
+        match self.stripe().acquire(self.place.seat) {
+            Ok((count, guess)) => {
+                self.guess.set(guess);
+                Ok(count)
+            }
+            Err(Shut::Closed) => Err(Refusal::NotOpen { turn }),
+            Err(Shut::Full) => Err(Refusal::TooMany),
         }
     }
 
@@ -142,27 +144,30 @@ macro_rules! lease {
             /// The version that is held.
             #[must_use]
             pub fn version(&self) -> u32 {
-                self.seated.label(self.lane).version()
+                self.seated.label(self.count().lane).version()
             }
 
             /// Which slot of the version is held.
             #[must_use]
             pub fn generation(&self) -> u64 {
-                u64::from(self.seated.label(self.lane).generation())
+                u64::from(self.seated.label(self.count().lane).generation())
             }
 
             /// Is the held slot still the one that acquires are pointed to? A level, to be
             /// looked at between two steps. One atomic load.
             #[must_use]
             pub fn is_current(&self) -> bool {
-                self.seated.is_current(self.lane)
+                self.seated.is_current(self.count().lane)
             }
         }
 
         impl<$($life,)? N> Drop for $lease<$($life,)? N> {
             #[inline]
             fn drop(&mut self) {
-                self.seated.release(self.lane);
+                let count = self.count();
+                if count.release() {
+                    self.seated.pair.stripe_left(count.lane);
+                }
             }
         }
 
@@ -181,9 +186,16 @@ macro_rules! lease {
 #[must_use = "dropping a lease releases it"]
 pub struct LeaseRef<'a, N> {
     seated: &'a Seated<N>,
-    lane: usize,
+    count: Count<'a>,
 }
 lease!(LeaseRef, 'a);
+
+impl<'a, N> LeaseRef<'a, N> {
+    #[inline]
+    fn count(&self) -> Count<'a> {
+        self.count
+    }
+}
 
 /// Keeps its member a holder of one version, wherever it is moved and dropped.
 #[must_use = "dropping a lease releases it"]
@@ -192,6 +204,17 @@ pub struct Lease<N> {
     lane: usize,
 }
 lease!(Lease);
+
+impl<N> Lease<N> {
+    #[inline]
+    fn count(&self) -> Count<'_> {
+        let count = self
+            .seated
+            .stripe()
+            .counted(self.lane, self.seated.place.seat);
+        count.expect("a lease names a lane of its stripe")
+    }
+}
 
 /// The trap of choosing a stripe by the thread that happens to run: for loom to refute.
 #[cfg(keybaton_mutant = "stripe_by_thread")]

@@ -10,7 +10,7 @@
 //! closing: either it is counted before the bit is set, or it sees the bit.
 //! **Invariant:** a word is opened only when no lease is counted in it.
 
-use crate::limits::{LEASES_PER_MEMBER_MAX, SEAT_BITS, SEATS, SLOTS_MAX, SWITCHES_MAX};
+use crate::limits::{SEAT_BITS, SEATS, SLOTS_MAX, SWITCHES_MAX};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 const CLOSED: u64 = 1 << 63;
@@ -45,9 +45,30 @@ impl Stripe {
         }
     }
 
-    /// Counts one lease for `seat` in the current lane and says which lane that is.
+    /// Counts one lease for `seat` in the current lane, if its word still is what it was at an
+    /// earlier acquire. None if it is not, or for any other reason.
+    ///
+    /// The common case, kept small enough to be inlined: looking at the word before changing it
+    /// would wait for the release before, and cost half an atomic more.
     #[inline]
-    pub(crate) fn acquire(&self, seat: Seat) -> Result<usize, Shut> {
+    pub(crate) fn acquire_guessed(&self, guess: Guess, seat: Seat) -> Option<Count<'_>> {
+        // These two look at the word first.
+        if cfg!(any(
+            keybaton_mutant = "check_then_act",
+            keybaton_mutant = "no_retry"
+        )) {
+            return None;
+        }
+        let lane = self.current.load(Ordering::Acquire);
+        let word = self.words.get(lane)?;
+        seat.take(word, guess.0)
+            .is_ok()
+            .then_some(Count { word, lane, seat })
+    }
+
+    /// Counts one lease for `seat` in the current lane, whichever it becomes meanwhile.
+    #[cold]
+    pub(crate) fn acquire(&self, seat: Seat) -> Result<(Count<'_>, Guess), Shut> {
         for _ in 0..SWITCHES_MAX {
             let lane = self.current.load(Ordering::Acquire);
             let Some(word) = self.words.get(lane) else {
@@ -57,11 +78,11 @@ impl Stripe {
             // the next round looks at another lane.
             let mut seen = word.load(Ordering::Acquire);
             while seen & CLOSED == 0 {
-                if seat.count(seen) == LEASES_PER_MEMBER_MAX {
+                if seat.is_full(seen) {
                     return Err(Shut::Full);
                 }
                 match seat.take(word, seen) {
-                    Ok(()) => return Ok(lane),
+                    Ok(()) => return Ok((Count { word, lane, seat }, Guess(seen))),
                     Err(now) => seen = now,
                 }
             }
@@ -72,24 +93,10 @@ impl Stripe {
         Err(Shut::Closed)
     }
 
-    /// Uncounts one lease. True if that was the last one of a closed word.
+    /// The count of a lease that `seat` was given in `lane`.
     #[inline]
-    pub(crate) fn release(&self, lane: usize, seat: Seat) -> bool {
-        // Release: what the holder did with the key happens before the notification. Acquire: the
-        // last one to leave a word passes on what the earlier ones released.
-        const ORDER: Ordering = if cfg!(keybaton_mutant = "relaxed_release") {
-            Ordering::Relaxed
-        } else {
-            Ordering::AcqRel
-        };
-        let Some(word) = self.words.get(lane) else {
-            return false;
-        };
-        if cfg!(keybaton_mutant = "set_of_tasks") {
-            let before = word.fetch_and(!seat.all(), ORDER);
-            return before & CLOSED != 0 && before & !seat.all() == CLOSED && before != CLOSED;
-        }
-        word.fetch_sub(seat.one(), ORDER) == CLOSED | seat.one()
+    pub(crate) fn counted(&self, lane: usize, seat: Seat) -> Option<Count<'_>> {
+        self.words.get(lane).map(|word| Count { word, lane, seat })
     }
 
     /// Lets acquires into `lane`. The caller knows that no lease is counted there.
@@ -124,15 +131,72 @@ impl Stripe {
     }
 }
 
-/// One member's bits in each word of its stripe.
+/// What a word held when a seat was given a lease there. So it was open and had room: if it is
+/// the same again, it is open and has room.
 #[derive(Clone, Copy)]
-pub(crate) struct Seat(u32);
+pub(crate) struct Guess(u64);
+
+impl Guess {
+    /// An open word without leases.
+    pub(crate) const EMPTY: Self = Self(0);
+}
+
+/// The last guess of a member, shared by its handles. Any order will do: a stale guess costs time,
+/// and never gives a lease.
+pub(crate) struct LastGuess(AtomicU64);
+
+impl LastGuess {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(Guess::EMPTY.0))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Guess {
+        Guess(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set(&self, guess: Guess) {
+        self.0.store(guess.0, Ordering::Relaxed);
+    }
+}
+
+/// One lease, counted in one word.
+#[derive(Clone, Copy)]
+pub(crate) struct Count<'a> {
+    word: &'a AtomicU64,
+    pub(crate) lane: usize,
+    seat: Seat,
+}
+
+impl Count<'_> {
+    /// Uncounts the lease. True if it was the last one of a closed word.
+    #[inline]
+    pub(crate) fn release(self) -> bool {
+        // Release: what the holder did with the key happens before the notification. Acquire: the
+        // last one to leave a word passes on what the earlier ones released.
+        const ORDER: Ordering = if cfg!(keybaton_mutant = "relaxed_release") {
+            Ordering::Relaxed
+        } else {
+            Ordering::AcqRel
+        };
+        let (word, seat) = (self.word, self.seat);
+        if cfg!(keybaton_mutant = "set_of_tasks") {
+            let before = word.fetch_and(!seat.all(), ORDER);
+            return before & CLOSED != 0 && before & !seat.all() == CLOSED && before != CLOSED;
+        }
+        word.fetch_sub(seat.0, ORDER) == CLOSED | seat.0
+    }
+}
+
+/// One member's bits in each word of its stripe: the value of one lease.
+#[derive(Clone, Copy)]
+pub(crate) struct Seat(u64);
 
 impl Seat {
     /// The seat with this number within its stripe.
     pub(crate) fn numbered(number: u32) -> Self {
         debug_assert!(number < SEATS, "a stripe has {SEATS} seats");
-        Self(number * SEAT_BITS)
+        Self(1 << (number * SEAT_BITS))
     }
 
     /// All seats of a stripe.
@@ -140,34 +204,34 @@ impl Seat {
         (0..SEATS).map(Self::numbered)
     }
 
-    #[inline]
-    fn one(self) -> u64 {
-        1 << self.0
-    }
-
+    /// The bits of this seat.
     #[inline]
     fn all(self) -> u64 {
-        LEASES_PER_MEMBER_MAX << self.0
+        (self.0 << SEAT_BITS) - self.0
     }
 
     #[inline]
+    fn is_full(self, word: u64) -> bool {
+        word & self.all() == self.all()
+    }
+
     fn count(self, word: u64) -> u64 {
-        (word >> self.0) & LEASES_PER_MEMBER_MAX
+        (word & self.all()) / self.0
     }
 
     #[inline]
     fn take(self, word: &AtomicU64, seen: u64) -> Result<(), u64> {
         if cfg!(keybaton_mutant = "check_then_act") {
-            word.fetch_add(self.one(), Ordering::Acquire);
+            word.fetch_add(self.0, Ordering::Acquire);
             return Ok(());
         }
         let next = if cfg!(keybaton_mutant = "set_of_tasks") {
-            (seen & !self.all()) | self.one()
+            (seen & !self.all()) | self.0
         } else {
-            seen + self.one()
+            seen + self.0
         };
         // Acquire: the slot's label, written before the word was opened, is seen by its holders.
-        word.compare_exchange_weak(seen, next, Ordering::Acquire, Ordering::Acquire)
+        word.compare_exchange(seen, next, Ordering::Acquire, Ordering::Acquire)
             .map(drop)
     }
 }

@@ -95,7 +95,7 @@ pub fn registry(pair: &Arc<Pair<u64>>) -> Candidate<'static> {
         let member = pair.join(thread as u64);
         Box::new(move || {
             for _ in 0..BATCH {
-                drop(black_box(member.acquire().expect("the slot is open")));
+                drop(member.acquire().expect("the slot is open"));
             }
         })
     })
@@ -109,7 +109,7 @@ pub fn registry_owned(pair: &Arc<Pair<u64>>) -> Candidate<'static> {
         let member = pair.join(thread as u64);
         Box::new(move || {
             for _ in 0..BATCH {
-                drop(black_box(member.acquire_owned().expect("the slot is open")));
+                drop(member.acquire_owned().expect("the slot is open"));
             }
         })
     })

@@ -83,7 +83,7 @@ pub(super) fn tokio_cycle(report: &mut Report) -> anyhow::Result<()> {
     for _ in 0..ROUNDS {
         times[0].push(time_tasks(&runtime, |task| {
             let member = pair.join(task);
-            move || drop(black_box(member.acquire().expect("the slot is open")))
+            move || drop(member.acquire().expect("the slot is open"))
         }));
         times[1].push(time_tasks(&runtime, |_| {
             let line = Line::default();
@@ -115,7 +115,7 @@ pub(super) fn latency(report: &mut Report) {
     let pair = open_pair();
     let ours = p999_us(|thread| {
         let member = pair.join(thread);
-        move || drop(black_box(member.acquire().expect("the slot is open")))
+        move || drop(member.acquire().expect("the slot is open"))
     });
     let map = Arc::new(TunedMap::new(SHARDS));
     let tuned = p999_us(|thread| {
@@ -133,8 +133,8 @@ pub(super) fn latency(report: &mut Report) {
 
 /// Acquires a batch and releases it, or what the other thread acquired before.
 fn handing<'a>(pair: &'a Arc<Pair<u64>>, name: &'static str, is_crossed: bool) -> Candidate<'a> {
-    /// Leases in one exchange; few enough for one member.
-    const HANDFUL: usize = 64;
+    /// Leases in one exchange; few enough for one member to have two of them out.
+    const HANDFUL: usize = 32;
     let exchange = Arc::new(Mutex::new(Vec::<Lease<u64>>::with_capacity(HANDFUL)));
     let worker = move |thread: usize| -> Worker<'a> {
         let (member, exchange) = (pair.join(thread as u64), Arc::clone(&exchange));

@@ -98,7 +98,8 @@ fn node(pairs: u64) -> Node {
     node
 }
 
-fn ask(what: &str) -> anyhow::Result<f64> {
+/// Starts this program again to weigh something, and reads its answer.
+pub(crate) fn ask(what: &str) -> anyhow::Result<f64> {
     let program = std::env::current_exe().context("finding this program to start it again")?;
     let output = Command::new(program)
         .env(GIVE_BACK.0, GIVE_BACK.1)
@@ -115,7 +116,7 @@ fn ask(what: &str) -> anyhow::Result<f64> {
 }
 
 /// Resident bytes of this process.
-fn resident() -> anyhow::Result<f64> {
+pub(crate) fn resident() -> anyhow::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")
         .context("reading the size of this process, which Linux alone tells like this")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,0 +1,115 @@
+//! What an idle task weighs, beside an actor that does nothing: resident memory of fresh processes.
+//!
+//! The store's page cache belongs to the store, so it is filled before the tasks are counted.
+
+use std::hint::black_box;
+use std::io::Write;
+
+use anyhow::Context;
+use keybaton::messages::{TaskId, TaskKey, TenantId, Timestamp};
+use keybaton_adapters::limits::PAGE_CACHE_BYTES_MAX;
+use keybaton_ports::TaskSpec;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use crate::figure::Report;
+use crate::registry;
+use crate::registry::memory::{ask, resident};
+use crate::stage::{Crew, PROVIDER, Play, Scratch, TENANT, runtime};
+
+/// Counted, of each.
+const MANY: usize = 20_000;
+
+/// What an agent of this bench knows; its own data is not what is weighed.
+const STATE_BYTES: usize = 16;
+
+/// An idle task beside a bare actor.
+///
+/// # Errors
+/// When the program cannot start itself, or a process that it started fails.
+pub fn run(report: &mut Report) -> anyhow::Result<()> {
+    if !report.wants("memory/idle_task") {
+        return Ok(());
+    }
+    let (task, actor) = (ask("idle_task")?, ask("bare_actor")?);
+    report.at_most("memory/idle_task/bare_actor", task / actor, 1.2);
+    report.report("memory/idle_task_bytes", task);
+    report.report("memory/bare_actor_bytes", actor);
+    Ok(())
+}
+
+/// Builds what is asked for and writes how many bytes one of it takes.
+///
+/// # Errors
+/// When there is no such thing, or it cannot be built.
+pub fn weigh(what: &str, mut out: impl Write) -> anyhow::Result<()> {
+    let bytes = match what {
+        "idle_task" => runtime()?.block_on(idle_task())?,
+        "bare_actor" => runtime()?.block_on(bare_actor())?,
+        _ => return registry::memory::weigh(what, out),
+    };
+    writeln!(out, "{bytes}")?;
+    Ok(())
+}
+
+async fn idle_task() -> anyhow::Result<f64> {
+    let scratch = Scratch::new()?;
+    let mut crew = Crew::start(scratch.path(), 1, MANY, STATE_BYTES, Play::Rest).await?;
+    fill_page_cache(&crew).await?;
+    let before = resident()?;
+    crew.add(MANY - 1, STATE_BYTES).await?;
+    crew.all_rest().await?;
+    let bytes = (resident()? - before) / (MANY - 1) as f64;
+    crew.end().await?;
+    Ok(bytes)
+}
+
+/// Writes tasks that nobody works on, twice as much as the cache holds.
+async fn fill_page_cache(crew: &Crew) -> anyhow::Result<()> {
+    const INPUT_BYTES: usize = 256 * 1024;
+    for number in 0..2 * PAGE_CACHE_BYTES_MAX / INPUT_BYTES {
+        let key = TaskKey {
+            tenant: TenantId::new(TENANT)?,
+            task: TaskId::new(&format!("ballast-{number}"))?,
+        };
+        let spec = TaskSpec {
+            kind: "ballast".to_owned(),
+            provider: PROVIDER.parse()?,
+            input: vec![0x5a; INPUT_BYTES],
+            spawned_at: Timestamp(0),
+        };
+        crew.node.embedded().tasks.create(&key, &spec).await?;
+    }
+    Ok(())
+}
+
+struct Idler;
+
+enum Nothing {}
+
+impl ractor::Message for Nothing {}
+
+impl Actor for Idler {
+    type Msg = Nothing;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Nothing>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+async fn bare_actor() -> anyhow::Result<f64> {
+    let (first, _) = Actor::spawn(None, Idler, ()).await?;
+    let mut actors = Vec::with_capacity(MANY);
+    actors.resize_with(MANY, || None);
+    let before = resident()?;
+    for slot in &mut actors {
+        let (actor, _) = Actor::spawn(None, Idler, ())
+            .await
+            .context("spawning a bare actor")?;
+        *slot = Some(actor);
+    }
+    let bytes = (resident()? - before) / MANY as f64;
+    drop(black_box((first, actors)));
+    Ok(bytes)
+}

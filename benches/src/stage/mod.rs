@@ -1,0 +1,14 @@
+//! What the benches of a whole node stand on: a disk, a provider that answers at once, agents that
+//! move on a cue, and bare redb beside them.
+
+mod agent;
+mod bare;
+mod crew;
+mod scratch;
+mod vendor;
+
+pub use agent::{Agent, Cues, Notes, OUTCOME_BYTES, Play, STATE_BYTES};
+pub use bare::Bare;
+pub use crew::{Crew, PROVIDER, TENANT, policy, runtime, step_bytes};
+pub use scratch::Scratch;
+pub use vendor::InstantVendor;
