@@ -58,11 +58,16 @@ impl<'a> Draft<'a> {
             let pair = self.record.pair;
             return Err(Impossible { pair, why });
         }
-        let known = if self.arm_all {
+        let mut known = if self.arm_all {
             Vec::new()
         } else {
             timers::durable(self.before)
         };
+        if self.record.obligations != self.before.obligations {
+            // One timer serves all debts: its present wait may have been measured before the
+            // clock was set forward, and would then hold up the newest one.
+            known.retain(|(timer, _)| *timer != Timer::Owed);
+        }
         for (timer, due) in timers::durable(&self.record) {
             if !known.contains(&(timer, due)) {
                 self.effects.push(Effect::Arm(timer, due));

@@ -113,6 +113,16 @@ fn a_clock_set_back_during_a_life_does_not_stop_it() {
 }
 
 #[test]
+fn a_clock_set_forward_during_a_life_holds_up_no_new_debt() {
+    // The label of v2 is looked for hourly by now; the revoke of v1 must not wait for that.
+    let burned = "first rotate wait:0 ready unknown nothing wait:400 ready issued alive";
+    check(
+        &format!("{burned} returned:v1 clock:7200 wait:300 wait:5"),
+        "revoking v1; revoke v1",
+    );
+}
+
+#[test]
 fn a_clock_set_forward_shortens_grace_but_nothing_that_is_safe() {
     check(
         "promoted clock:3600 restart wait:0",
