@@ -51,6 +51,10 @@ fn contradiction(record: &PairRecord, input: &Input) -> Option<String> {
         input,
         Input::PersonSubmitted { .. } | Input::PersonExpired { .. } | Input::KeyDead { .. }
     );
+    // The refused guard of an import names the version that the import would have made.
+    if matches!(input, Input::KeyClaimed { .. }) {
+        return None;
+    }
     let version = input.version().filter(|_| !is_from_outside)?;
     if version >= record.next_version {
         let next = record.next_version;

@@ -101,6 +101,11 @@ fn a_bad_import_is_forgotten_and_never_revoked() {
 }
 
 #[test]
+fn an_import_that_the_commit_refuses_leaves_no_trace() {
+    check("first claimed:v2", "complete rotated; repeat");
+}
+
+#[test]
 fn an_import_waits_for_nobody() {
     check("first rotate import", "queued; reply refused");
     check("promoted import", "draining v1; reply refused");
