@@ -1,3 +1,6 @@
-//! Does every adapter keep its port's promise? One file per port, one line per implementation.
+//! Does every adapter keep its port's promise? One file per port or store, one line per
+//! implementation.
 
+mod embedded;
+mod fakes;
 mod provider;

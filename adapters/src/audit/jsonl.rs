@@ -194,6 +194,17 @@ pub struct ChainReport {
     pub broken: Option<BrokenChain>,
 }
 
+/// Every record in an audit file, in order, and whether the last line is cut off.
+///
+/// # Errors
+/// [`AuditFileError`] when the file cannot be read, or a line in it is not a record.
+pub fn read_file(path: &Path) -> Result<(Vec<SealedAudit>, bool), AuditFileError> {
+    let mut file = File::open(path).map_err(io_error("open", path))?;
+    let mut records = Vec::new();
+    let walked = walk(path, &mut file, |record| records.push(record))?;
+    Ok((records, walked.is_torn))
+}
+
 /// Verifies every chain in an audit file, from its first record on.
 ///
 /// The second value says that the last line is cut off: a crash while it was written, or a cut.
@@ -204,11 +215,11 @@ pub fn verify_file(
     path: &Path,
     key: &AuditKey,
 ) -> Result<(Vec<ChainReport>, bool), AuditFileError> {
-    let mut file = File::open(path).map_err(io_error("open", path))?;
+    let (records, is_torn) = read_file(path)?;
     let mut chains: BTreeMap<PairId, Vec<SealedAudit>> = BTreeMap::new();
-    let walked = walk(path, &mut file, |record| {
+    for record in records {
         chains.entry(record.pair.clone()).or_default().push(record);
-    })?;
+    }
     let reports = chains
         .into_iter()
         .map(|(pair, records)| ChainReport {
@@ -218,7 +229,7 @@ pub fn verify_file(
             pair,
         })
         .collect();
-    Ok((reports, walked.is_torn))
+    Ok((reports, is_torn))
 }
 
 struct Walked {

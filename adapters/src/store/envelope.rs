@@ -6,6 +6,8 @@
 //!
 //! **Invariant:** an unknown schema is refused, never guessed.
 
+use std::cell::RefCell;
+
 use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use keybaton_messages::{TenantId, wire};
@@ -59,6 +61,26 @@ pub(crate) enum Broken {
     Value(String),
 }
 
+thread_local! {
+    /// Random bytes for the next nonces and how many are used: asking the operating system for
+    /// each one costs as much as sealing a small value.
+    static NONCES: RefCell<([u8; NONCE_BYTES * 64], usize)> =
+        const { RefCell::new(([0; NONCE_BYTES * 64], NONCE_BYTES * 64)) };
+}
+
+fn fresh_nonce() -> [u8; NONCE_BYTES] {
+    NONCES.with_borrow_mut(|(bytes, used)| {
+        if *used == bytes.len() {
+            SystemEntropy.fill(bytes);
+            *used = 0;
+        }
+        let mut nonce = [0; NONCE_BYTES];
+        nonce.copy_from_slice(&bytes[*used..*used + NONCE_BYTES]);
+        *used += NONCE_BYTES;
+        nonce
+    })
+}
+
 /// Seals and opens the values of one store.
 pub(crate) struct Sealer {
     keyring: Keyring,
@@ -79,20 +101,31 @@ impl Sealer {
 
     /// Seals `plain`; the answer begins with the clear bytes.
     pub(crate) fn seal(&self, whose: Whose<'_>, place: &Place<'_>, plain: &[u8]) -> Vec<u8> {
-        let mut nonce = [0; NONCE_BYTES];
-        SystemEntropy.fill(&mut nonce);
-        self.seal_with(whose, place, plain, nonce)
+        self.seal_with_room(whose, place, plain, 0)
     }
 
-    fn seal_with(
+    /// The same, with room for more bytes behind it.
+    pub(crate) fn seal_with_room(
         &self,
         whose: Whose<'_>,
         place: &Place<'_>,
         plain: &[u8],
-        nonce: [u8; NONCE_BYTES],
+        room: usize,
     ) -> Vec<u8> {
         let length = place.clear.len() + HEAD_BYTES + plain.len() + TAG_BYTES;
-        let mut bytes = Vec::with_capacity(length);
+        let mut bytes = Vec::with_capacity(length + room);
+        self.seal_into(&mut bytes, whose, place, plain, fresh_nonce());
+        bytes
+    }
+
+    fn seal_into(
+        &self,
+        bytes: &mut Vec<u8>,
+        whose: Whose<'_>,
+        place: &Place<'_>,
+        plain: &[u8],
+        nonce: [u8; NONCE_BYTES],
+    ) {
         bytes.extend_from_slice(place.clear);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&place.schema.to_be_bytes());
@@ -111,7 +144,6 @@ impl Sealer {
             })
             .expect("a value is far shorter than the cipher's 256 GiB");
         bytes.extend_from_slice(&tag);
-        bytes
     }
 
     /// Opens what [`Self::seal`] made for the same place. `place.clear` must be the clear bytes

@@ -207,10 +207,6 @@ impl Keyring {
         FingerprintKey::new(*derive(&self.master, &self.salt, "fingerprints", ""))
     }
 
-    pub(crate) fn digest_key(&self) -> FingerprintKey {
-        FingerprintKey::new(*derive(&self.master, &self.salt, "digests", ""))
-    }
-
     pub(crate) fn audit_key(&self) -> AuditKey {
         AuditKey::new(*derive(&self.master, &self.salt, "audit", ""))
     }

@@ -147,12 +147,14 @@ impl Store {
     }
 
     fn lead(&self) {
-        let leadership = Leadership(self);
         blocking(|| {
-            let jobs = self.take_batch();
-            self.carry_out(jobs);
+            let leadership = Leadership(self);
+            let mut done = self.carry_out(self.take_batch());
+            // The next leader is woken before those who have their answers: it commits while they
+            // go on.
+            drop(leadership);
+            done.iter_mut().for_each(|job| job.deliver());
         });
-        drop(leadership);
     }
 
     fn take_batch(&self) -> Vec<Box<dyn Job>> {
@@ -171,14 +173,14 @@ impl Store {
         batch
     }
 
-    fn carry_out(&self, mut jobs: Vec<Box<dyn Job>>) {
+    /// Commits a batch; those jobs come back whose answers are to be delivered.
+    fn carry_out(&self, mut jobs: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
         let mut reached_commit = false;
         for attempt in 1.. {
             let failure = match self.attempt(&mut jobs) {
                 Ok(()) => {
                     self.residents.iter().for_each(|r| r.committed());
-                    jobs.iter_mut().for_each(|job| job.deliver());
-                    return;
+                    return jobs;
                 }
                 Err(failure) => failure,
             };
@@ -199,9 +201,10 @@ impl Store {
                     self.dir.path().display()
                 );
                 self.stop(why, jobs, reached_commit);
-                return;
+                break;
             }
         }
+        Vec::new()
     }
 
     fn attempt(&self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {

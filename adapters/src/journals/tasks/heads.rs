@@ -1,27 +1,22 @@
-//! Where each task stands, in memory: about 100 bytes a task, rebuilt at start by one walk over
-//! the rows' heads.
+//! Where each task stands, in memory: some 150 bytes a task, rebuilt at start by one walk over the
+//! rows' heads.
 //!
 //! **Invariant:** what others read is committed; what a batch changes stays apart until it is.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use keybaton_messages::{TaskEpoch, TaskKey};
-use keybaton_ports::FingerprintKey;
+use keybaton_messages::{TaskEpoch, TaskKey, TenantId};
 use parking_lot::Mutex;
 
 use crate::journals::tasks::rows::{EntryHead, Kind, clear_number, is_claim};
 use crate::limits::{PRUNE_QUEUE_MAX, PRUNED_PER_BATCH_MAX};
 use crate::store::{Fault, Reader, Resident, RowKey, Rows, Sealer, Table, Tables};
 
-/// A keyed digest of a task's key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct TaskName(pub(crate) [u8; 16]);
-
 /// Where one task stands. Row numbers start at 1; 0 is no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Which life of the task's name.
+    /// Names this life of the task in its rows; never 0.
     pub(crate) born: u64,
     pub(crate) epoch: TaskEpoch,
     /// Entries written so far.
@@ -83,71 +78,156 @@ impl Head {
     }
 }
 
+/// Where a task's head lies in memory. It may be another task's later: compare `born`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(u32);
+
+struct Cell {
+    /// `None`: free, or not yet committed.
+    committed: Option<Head>,
+    /// Where the batch's head of this task lies, if it has one.
+    changed: Option<u32>,
+}
+
+#[derive(Default)]
 struct Inner {
-    heads: HashMap<TaskName, Head>,
-    /// `None`: forgotten.
-    changed: HashMap<TaskName, Option<Head>>,
-    next_row: u64,
+    /// Also of tasks whose creation is not yet committed.
+    places: HashMap<TaskKey, Place>,
+    /// One copy of every tenant's name, for the keys of `places`.
+    tenants: HashSet<TenantId>,
+    cells: Vec<Cell>,
+    free: Vec<Place>,
+    /// What the batch makes of tasks; `None` forgets one.
+    changed: Vec<(Place, Option<Head>)>,
+    forgotten: Vec<TaskKey>,
+    last_row: u64,
     prune: VecDeque<u64>,
     /// How many of the queue's first rows the present batch deletes.
     pruning: usize,
 }
 
+impl Inner {
+    fn batch_head(&self, place: Place) -> Option<Head> {
+        let cell = &self.cells[place.0 as usize];
+        match cell.changed {
+            Some(at) => self.changed[at as usize].1,
+            None => cell.committed,
+        }
+    }
+
+    fn change(&mut self, place: Place, head: Option<Head>) {
+        let cell = &mut self.cells[place.0 as usize];
+        if let Some(at) = cell.changed {
+            self.changed[at as usize].1 = head;
+            return;
+        }
+        cell.changed = u32::try_from(self.changed.len()).ok();
+        self.changed.push((place, head));
+    }
+
+    fn take_place(&mut self, key: &TaskKey) -> Place {
+        if let Some(place) = self.places.get(key) {
+            return *place;
+        }
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.cells.push(Cell {
+                committed: None,
+                changed: None,
+            });
+            let last = self.cells.len() - 1;
+            Place(u32::try_from(last).expect("fewer tasks than fill the memory"))
+        });
+        let tenant = match self.tenants.get(&key.tenant) {
+            Some(tenant) => tenant.clone(),
+            None => {
+                self.tenants.insert(key.tenant.clone());
+                key.tenant.clone()
+            }
+        };
+        let key = TaskKey {
+            tenant,
+            task: key.task.clone(),
+        };
+        self.places.insert(key, place);
+        place
+    }
+
+    fn commit(&mut self) {
+        for (place, head) in self.changed.drain(..) {
+            let cell = &mut self.cells[place.0 as usize];
+            cell.committed = head;
+            cell.changed = None;
+        }
+        for key in std::mem::take(&mut self.forgotten) {
+            let place = self.places.get(&key).copied();
+            if let Some(place) = place.filter(|p| self.cells[p.0 as usize].committed.is_none()) {
+                self.places.remove(&key);
+                self.free.push(place);
+            }
+        }
+        let pruned = std::mem::take(&mut self.pruning);
+        self.prune.drain(..pruned);
+    }
+}
+
 /// All heads of one store.
 pub(crate) struct Heads {
     sealer: Arc<Sealer>,
-    digest_key: FingerprintKey,
     inner: Mutex<Inner>,
 }
 
 impl Heads {
     pub(crate) fn new(sealer: Arc<Sealer>) -> Self {
         Self {
-            digest_key: sealer.keyring().digest_key(),
             sealer,
-            inner: Mutex::new(Inner {
-                heads: HashMap::new(),
-                changed: HashMap::new(),
-                next_row: 1,
-                prune: VecDeque::new(),
-                pruning: 0,
-            }),
+            inner: Mutex::default(),
         }
-    }
-
-    pub(crate) fn name(&self, key: &TaskKey) -> TaskName {
-        let parts = [key.tenant.as_str().as_bytes(), key.task.as_str().as_bytes()];
-        let digest = self.digest_key.digest(b"task", &parts);
-        let mut name = [0; 16];
-        name.copy_from_slice(&digest[..16]);
-        TaskName(name)
     }
 
     /// The task as last committed.
-    pub(crate) fn committed(&self, name: TaskName) -> Option<Head> {
-        self.inner.lock().heads.get(&name).copied()
+    pub(crate) fn committed(&self, key: &TaskKey) -> Option<(Place, Head)> {
+        let inner = self.inner.lock();
+        let place = *inner.places.get(key)?;
+        Some((place, inner.cells[place.0 as usize].committed?))
     }
 
     /// The task as the present batch has it.
-    pub(crate) fn batch_head(&self, name: TaskName) -> Option<Head> {
+    pub(crate) fn batch_find(&self, key: &TaskKey) -> Option<(Place, Head)> {
         let inner = self.inner.lock();
-        match inner.changed.get(&name) {
-            Some(changed) => *changed,
-            None => inner.heads.get(&name).copied(),
-        }
+        let place = *inner.places.get(key)?;
+        Some((place, inner.batch_head(place)?))
     }
 
-    /// What the batch makes of the task; `None` forgets it.
-    pub(crate) fn change(&self, name: TaskName, head: Option<Head>) {
-        self.inner.lock().changed.insert(name, head);
+    /// This life of the task as the present batch has it.
+    pub(crate) fn batch_head(&self, place: Place, born: u64) -> Option<Head> {
+        let head = self.inner.lock().batch_head(place)?;
+        (head.born == born).then_some(head)
+    }
+
+    /// What the batch makes of the task.
+    pub(crate) fn change(&self, place: Place, head: Head) {
+        self.inner.lock().change(place, Some(head));
+    }
+
+    /// The batch creates a task.
+    pub(crate) fn create(&self, key: &TaskKey, head: Head) {
+        let mut inner = self.inner.lock();
+        let place = inner.take_place(key);
+        inner.change(place, Some(head));
+    }
+
+    /// The batch forgets a task.
+    pub(crate) fn forget(&self, place: Place, key: &TaskKey) {
+        let mut inner = self.inner.lock();
+        inner.change(place, None);
+        inner.forgotten.push(key.clone());
     }
 
     /// The number of the next row.
     pub(crate) fn next_row(&self) -> u64 {
         let mut inner = self.inner.lock();
-        let row = inner.next_row;
-        inner.next_row += 1;
-        row
+        inner.last_row += 1;
+        inner.last_row
     }
 
     /// Whether that many rows may still be queued for deleting.
@@ -163,20 +243,21 @@ impl Heads {
     }
 
     /// Hides the entries before `tail`, whose rows are about to be pruned.
-    pub(crate) fn cut_tail(&self, name: TaskName, born: u64, tail: u64) {
+    pub(crate) fn cut_tail(&self, place: Place, born: u64, tail: u64) {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
-        let committed = inner.heads.get_mut(&name);
-        let changed = inner.changed.get_mut(&name).and_then(Option::as_mut);
-        for head in committed.into_iter().chain(changed) {
+        let cell = &mut inner.cells[place.0 as usize];
+        let changed = cell.changed.map(|at| &mut inner.changed[at as usize].1);
+        let changed = changed.and_then(Option::as_mut);
+        for head in cell.committed.as_mut().into_iter().chain(changed) {
             if head.born == born {
                 head.tail = head.tail.max(tail);
             }
         }
     }
 
-    fn read_tasks(&self, reader: &mut Reader) -> Result<HashMap<TaskName, Head>, Fault> {
-        let mut heads = HashMap::new();
+    fn read_tasks(&self, reader: &mut Reader) -> Result<Vec<(TaskKey, Head)>, Fault> {
+        let mut tasks = Vec::new();
         for (key, bytes) in reader.all(Table::Tasks, &[])? {
             let (Some(task), Some(born)) = (RowKey::read_task(&key), clear_number(&bytes)) else {
                 tracing::error!("a task's row has a foreign key; it is left alone");
@@ -189,9 +270,9 @@ impl Heads {
                     head.mark = Mark::Broken;
                 }
             }
-            heads.insert(self.name(&task), head);
+            tasks.push((task, head));
         }
-        Ok(heads)
+        Ok(tasks)
     }
 }
 
@@ -207,42 +288,31 @@ impl Resident for Heads {
     }
 
     fn committed(&self) {
-        let mut guard = self.inner.lock();
-        let inner = &mut *guard;
-        for (name, head) in inner.changed.drain() {
-            match head {
-                Some(head) => inner.heads.insert(name, head),
-                None => inner.heads.remove(&name),
-            };
-        }
-        let pruned = std::mem::take(&mut inner.pruning);
-        inner.prune.drain(..pruned);
+        self.inner.lock().commit();
     }
 
     fn reload(&self, reader: &mut Reader) -> Result<(), Fault> {
-        let mut heads = self.read_tasks(reader)?;
-        let mut orphans = VecDeque::new();
-        let mut next_row = 1;
+        let mut tasks = self.read_tasks(reader)?;
+        let by_life: HashMap<u64, usize> = (0..)
+            .zip(&tasks)
+            .map(|(at, (_, head))| (head.born, at))
+            .collect();
+        let mut inner = Inner::default();
         reader.each_entry(|row, bytes| {
-            next_row = row + 1;
+            inner.last_row = row;
             let entry = EntryHead::read(bytes);
-            let owner = entry.and_then(|entry| {
-                let head = heads.get_mut(&entry.name)?;
-                (head.born == entry.born).then_some((entry, head))
-            });
+            let owner = entry.and_then(|entry| Some((entry, *by_life.get(&entry.born)?)));
             match owner {
-                Some((entry, head)) => follow(head, row, entry),
-                None if orphans.len() < PRUNE_QUEUE_MAX => orphans.push_back(row),
+                Some((entry, at)) => follow(&mut tasks[at].1, row, entry),
+                None if inner.prune.len() < PRUNE_QUEUE_MAX => inner.prune.push_back(row),
                 None => {}
             }
         })?;
-        *self.inner.lock() = Inner {
-            heads,
-            changed: HashMap::new(),
-            next_row,
-            prune: orphans,
-            pruning: 0,
-        };
+        for (key, head) in tasks {
+            let place = inner.take_place(&key);
+            inner.cells[place.0 as usize].committed = Some(head);
+        }
+        *self.inner.lock() = inner;
         Ok(())
     }
 }

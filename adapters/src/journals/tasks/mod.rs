@@ -80,16 +80,15 @@ impl TaskJournal for RedbTaskJournal {
     }
 
     async fn append(&self, write: TaskWrite) -> Result<(), TaskError> {
-        let name = self.heads.name(&write.key);
-        let work = Append::prepare(&self.sealer, &self.heads, name, &write)?;
+        let work = Append::prepare(&self.sealer, &self.heads, &write)?;
         match self.store.submit(work).await?? {
             Appended::Written => {
                 if has_checkpoint(&write.entry) {
-                    self.prune(name);
+                    self.prune(&write.key);
                 }
                 Ok(())
             }
-            Appended::Behind => self.check_repeat(name, &write),
+            Appended::Behind => self.check_repeat(&write),
         }
     }
 
@@ -121,16 +120,14 @@ impl TaskJournal for RedbTaskJournal {
     }
 
     async fn entries(&self, key: &TaskKey) -> Result<Vec<Entry>, TaskError> {
-        let name = self.heads.name(key);
-        let head = self.heads.committed(name).ok_or(TaskError::NotFound)?;
-        self.entries_from(key, name, &head, head.tail)
+        let (_, head) = self.heads.committed(key).ok_or(TaskError::NotFound)?;
+        self.entries_from(key, &head, head.tail)
     }
 
     async fn forget(&self, key: &TaskKey) -> Result<(), TaskError> {
-        let name = self.heads.name(key);
-        let head = self.heads.committed(name).ok_or(TaskError::NotFound)?;
-        let rows = self.rows_from(name, &head, head.tail)?;
-        let work = Forget::new(&self.heads, key, name, head.born);
+        let (place, head) = self.heads.committed(key).ok_or(TaskError::NotFound)?;
+        let rows = self.rows_from(&head, head.tail)?;
+        let work = Forget::new(&self.heads, key, place, head.born);
         self.store.submit(work).await??;
         self.heads.queue_pruning(rows);
         Ok(())

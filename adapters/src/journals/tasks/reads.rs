@@ -4,7 +4,7 @@ use keybaton_messages::{TaskEpoch, TaskKey};
 use keybaton_ports::{Claimed, Entry, TaskError, TaskRow, TaskState, TaskWrite};
 
 use crate::journals::tasks::RedbTaskJournal;
-use crate::journals::tasks::heads::{Head, Mark, TaskName};
+use crate::journals::tasks::heads::{Head, Mark};
 use crate::journals::tasks::rows::{EntryHead, checkpoint_of, open_entry, open_task, pointer_of};
 use crate::journals::tasks::writes::broken;
 use crate::limits::{ENTRIES_BEHIND_CHECKPOINT_KEPT, ENTRIES_BEHIND_CHECKPOINT_MAX};
@@ -13,15 +13,14 @@ use crate::store::{Broken, Reader, RowKey, Rows, Table};
 impl RedbTaskJournal {
     /// The task's row as last committed.
     pub(super) fn row(&self, key: &TaskKey) -> Result<TaskRow, TaskError> {
-        let name = self.heads.name(key);
-        let head = self.heads.committed(name).ok_or(TaskError::NotFound)?;
+        let (_, head) = self.heads.committed(key).ok_or(TaskError::NotFound)?;
         if head.mark == Mark::Broken {
             return Err(broken());
         }
-        self.row_of(key, name, &head)
+        self.row_of(key, &head)
     }
 
-    fn row_of(&self, key: &TaskKey, name: TaskName, head: &Head) -> Result<TaskRow, TaskError> {
+    fn row_of(&self, key: &TaskKey, head: &Head) -> Result<TaskRow, TaskError> {
         let row_key = RowKey::task(key);
         let bytes = self
             .store
@@ -30,7 +29,7 @@ impl RedbTaskJournal {
         let spec = open_task(&self.sealer, key, head.born, &bytes).map_err(corrupt)?;
         let state = match head.state {
             0 => TaskState::Running,
-            row => match self.open_at(key, name, head, row, None)? {
+            row => match self.open_at(key, head, row, None)? {
                 Some((Entry::State { state, .. }, _)) => state,
                 _ => return Err(TaskError::Corrupt("its state is missing".into())),
             },
@@ -46,9 +45,8 @@ impl RedbTaskJournal {
 
     /// What a claim hands out.
     pub(super) fn claimed(&self, key: &TaskKey, epoch: TaskEpoch) -> Result<Claimed, TaskError> {
-        let name = self.heads.name(key);
-        let head = self.heads.committed(name).ok_or(TaskError::NotFound)?;
-        let mut row = self.row_of(key, name, &head)?;
+        let (_, head) = self.heads.committed(key).ok_or(TaskError::NotFound)?;
+        let mut row = self.row_of(key, &head)?;
         row.epoch = epoch;
         let (checkpoint, from) = if head.checkpoint == 0 {
             if head.tail > 0 {
@@ -57,7 +55,7 @@ impl RedbTaskJournal {
             (None, 0)
         } else {
             let index = head.checkpoint_index;
-            let opened = self.open_at(key, name, &head, head.checkpoint, Some(index))?;
+            let opened = self.open_at(key, &head, head.checkpoint, Some(index))?;
             let checkpoint = opened.and_then(|(entry, _)| checkpoint_of(entry));
             let Some(checkpoint) = checkpoint else {
                 return Err(TaskError::Corrupt("its checkpoint is missing".into()));
@@ -67,7 +65,7 @@ impl RedbTaskJournal {
         Ok(Claimed {
             row,
             checkpoint,
-            entries: self.entries_from(key, name, &head, from)?,
+            entries: self.entries_from(key, &head, from)?,
         })
     }
 
@@ -75,19 +73,18 @@ impl RedbTaskJournal {
     pub(super) fn entries_from(
         &self,
         key: &TaskKey,
-        name: TaskName,
         head: &Head,
         from: u64,
     ) -> Result<Vec<Entry>, TaskError> {
         let mut entries = Vec::new();
         let mut row = head.last;
         for index in (from..head.rev).rev() {
-            match self.open_at(key, name, head, row, Some(index))? {
+            match self.open_at(key, head, row, Some(index))? {
                 Some((entry, before)) => {
                     entries.push(entry);
                     row = before;
                 }
-                None if self.is_cut(name, head, index)? => break,
+                None if self.is_cut(key, head, index)? => break,
                 None => return Err(TaskError::Corrupt(format!("entry {index} is missing"))),
             }
         }
@@ -96,18 +93,13 @@ impl RedbTaskJournal {
     }
 
     /// The numbers of the rows that hold the entries from index `from` on, oldest first.
-    pub(super) fn rows_from(
-        &self,
-        name: TaskName,
-        head: &Head,
-        from: u64,
-    ) -> Result<Vec<u64>, TaskError> {
+    pub(super) fn rows_from(&self, head: &Head, from: u64) -> Result<Vec<u64>, TaskError> {
         let rows = self.store.read(|reader| {
             let mut rows = Vec::new();
             let mut row = head.last;
             for _ in from..head.rev {
                 rows.push(row);
-                match before(reader, name, row)? {
+                match before(reader, head.born, row)? {
                     Some(next) => row = next,
                     None => break,
                 }
@@ -119,8 +111,11 @@ impl RedbTaskJournal {
     }
 
     /// Whether an append that found one entry too many was this very entry.
-    pub(super) fn check_repeat(&self, name: TaskName, write: &TaskWrite) -> Result<(), TaskError> {
-        let head = self.heads.committed(name).ok_or(TaskError::NotFound)?;
+    pub(super) fn check_repeat(&self, write: &TaskWrite) -> Result<(), TaskError> {
+        let (_, head) = self
+            .heads
+            .committed(&write.key)
+            .ok_or(TaskError::NotFound)?;
         if head.epoch != write.epoch {
             return Err(TaskError::Fenced);
         }
@@ -133,7 +128,7 @@ impl RedbTaskJournal {
             .ok_or_else(|| TaskError::Corrupt("its last entry is missing".into()))?;
         let found = EntryHead::read(&bytes).ok_or_else(|| corrupt(Broken::Foreign))?;
         let entry = open_entry(&self.sealer, &write.key, found, &bytes).map_err(corrupt)?;
-        let is_same = found.name == name && found.epoch == write.epoch && entry == write.entry;
+        let is_same = found.born == head.born && found.epoch == write.epoch && entry == write.entry;
         if is_same {
             Ok(())
         } else {
@@ -143,8 +138,8 @@ impl RedbTaskJournal {
 
     /// Queues the rows far behind the newest checkpoint. They are not needed to go on, so that a
     /// failure here only leaves them for the next time.
-    pub(super) fn prune(&self, name: TaskName) {
-        let Some(head) = self.heads.committed(name) else {
+    pub(super) fn prune(&self, key: &TaskKey) {
+        let Some((place, head)) = self.heads.committed(key) else {
             return;
         };
         let tail = head
@@ -155,14 +150,14 @@ impl RedbTaskJournal {
         {
             return;
         }
-        let Ok(mut rows) = self.rows_from(name, &head, head.tail) else {
+        let Ok(mut rows) = self.rows_from(&head, head.tail) else {
             return;
         };
         let gone = usize::try_from(tail - head.tail).unwrap_or(usize::MAX);
         rows.truncate(gone);
         rows.retain(|row| *row != head.state);
         if self.heads.has_room_to_prune(rows.len()) {
-            self.heads.cut_tail(name, head.born, tail);
+            self.heads.cut_tail(place, head.born, tail);
             self.heads.queue_pruning(rows);
         }
     }
@@ -171,7 +166,6 @@ impl RedbTaskJournal {
     fn open_at(
         &self,
         key: &TaskKey,
-        name: TaskName,
         head: &Head,
         row: u64,
         index: Option<u64>,
@@ -183,8 +177,7 @@ impl RedbTaskJournal {
             return Ok(None);
         };
         let found = EntryHead::read(&bytes).ok_or_else(|| corrupt(Broken::Foreign))?;
-        let is_ours = (found.name, found.born) == (name, head.born)
-            && index.is_none_or(|index| index == found.index);
+        let is_ours = found.born == head.born && index.is_none_or(|index| index == found.index);
         if !is_ours {
             return Err(TaskError::Corrupt(
                 "an entry stands in a wrong place".into(),
@@ -196,19 +189,15 @@ impl RedbTaskJournal {
     }
 
     /// Whether an entry is missing because it was pruned since `head` was read.
-    fn is_cut(&self, name: TaskName, head: &Head, index: u64) -> Result<bool, TaskError> {
-        let present = self.heads.committed(name).ok_or(TaskError::NotFound)?;
+    fn is_cut(&self, key: &TaskKey, head: &Head, index: u64) -> Result<bool, TaskError> {
+        let (_, present) = self.heads.committed(key).ok_or(TaskError::NotFound)?;
         Ok(present.born == head.born && present.tail > index)
     }
 }
 
-fn before(
-    reader: &mut Reader,
-    name: TaskName,
-    row: u64,
-) -> Result<Option<u64>, crate::store::Fault> {
+fn before(reader: &mut Reader, born: u64, row: u64) -> Result<Option<u64>, crate::store::Fault> {
     let found = reader.entry(row, |bytes| {
-        let is_ours = EntryHead::read(bytes).is_some_and(|head| head.name == name);
+        let is_ours = EntryHead::read(bytes).is_some_and(|head| head.born == born);
         is_ours.then(|| pointer_of(bytes)).flatten()
     })?;
     Ok(found.flatten())

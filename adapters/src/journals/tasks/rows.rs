@@ -1,6 +1,6 @@
 //! The rows of the task journal: how each is sealed, and opened again.
 //!
-//! An entry's row: `[index 8, epoch 8, born 8, name 16, kind 1] ‖ envelope ‖ [row before 8]`. The
+//! An entry's row: `[index 8, epoch 8, born 8, kind 1] ‖ envelope ‖ [row before 8]`. The
 //! head is authenticated with the envelope. The pointer at the end is not: it only says where to
 //! look, and what is found there must be the entry with the index before.
 
@@ -8,7 +8,6 @@ use keybaton_messages::{TaskEpoch, TaskKey, wire};
 use keybaton_ports::limits::TASK_VALUE_BYTES_MAX;
 use keybaton_ports::{CheckpointRef, Entry, TaskError, TaskSpec, TaskState};
 
-use crate::journals::tasks::heads::TaskName;
 use crate::limits::INLINE_CHECKPOINT_BYTES_MAX;
 use crate::store::{Broken, ENTRIES_NAME, Place, Purpose, RowKey, Sealer, Table, Whose};
 
@@ -16,7 +15,7 @@ const ENTRY_SCHEMA: u16 = 1;
 const TASK_SCHEMA: u16 = 1;
 const CLAIM_SCHEMA: u16 = 1;
 
-const HEAD_BYTES: usize = 8 + 8 + 8 + 16 + 1;
+const HEAD_BYTES: usize = 8 + 8 + 8 + 1;
 const POINTER_BYTES: usize = 8;
 
 /// What an entry is, as far as it shows without opening it.
@@ -91,9 +90,8 @@ pub(crate) struct EntryHead {
     /// The n-th entry of the task, from 0.
     pub(crate) index: u64,
     pub(crate) epoch: TaskEpoch,
-    /// Which life of the task's name.
+    /// Which life of which task.
     pub(crate) born: u64,
-    pub(crate) name: TaskName,
     pub(crate) kind: Kind,
 }
 
@@ -103,8 +101,7 @@ impl EntryHead {
         bytes[..8].copy_from_slice(&self.index.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.epoch.0.to_be_bytes());
         bytes[16..24].copy_from_slice(&self.born.to_be_bytes());
-        bytes[24..40].copy_from_slice(&self.name.0);
-        bytes[40] = self.kind as u8;
+        bytes[24] = self.kind as u8;
         bytes
     }
 
@@ -116,8 +113,7 @@ impl EntryHead {
             index: number(0)?,
             epoch: TaskEpoch(number(8)?),
             born: number(16)?,
-            name: TaskName(*head[24..].first_chunk()?),
-            kind: Kind::read(head[40])?,
+            kind: Kind::read(head[24])?,
         })
     }
 }
@@ -164,9 +160,7 @@ pub(crate) fn seal_entry(
 ) -> Result<Vec<u8>, TaskError> {
     let plain = wire::encode(ENTRY_SCHEMA, entry).map_err(|_| TaskError::TooLarge)?;
     let clear = head.to_bytes();
-    let mut row = sealer.seal(whose(key), &entry_place(&clear), &plain);
-    row.reserve_exact(POINTER_BYTES);
-    Ok(row)
+    Ok(sealer.seal_with_room(whose(key), &entry_place(&clear), &plain, POINTER_BYTES))
 }
 
 /// Puts the pointer behind a sealed entry, in the place of one that is there already.

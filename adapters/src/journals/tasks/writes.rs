@@ -6,7 +6,7 @@ use keybaton_messages::{TaskEpoch, TaskKey};
 use keybaton_ports::limits::TASK_VALUE_BYTES_MAX;
 use keybaton_ports::{Entropy, TaskError, TaskSpec, TaskWrite};
 
-use crate::journals::tasks::heads::{Head, Heads, Mark, TaskName};
+use crate::journals::tasks::heads::{Head, Heads, Mark, Place};
 use crate::journals::tasks::rows::{
     EntryHead, Kind, check_size, point, seal_claim, seal_entry, seal_task,
 };
@@ -19,8 +19,7 @@ pub(crate) fn broken() -> TaskError {
 /// Creates a task unless one of its name is there; the caller looks at what is there afterwards.
 pub(crate) struct Create {
     heads: Arc<Heads>,
-    name: TaskName,
-    key: RowKey,
+    key: TaskKey,
     born: u64,
     row: Vec<u8>,
 }
@@ -35,11 +34,10 @@ impl Create {
         if spec.input.len() > TASK_VALUE_BYTES_MAX {
             return Err(TaskError::TooLarge);
         }
-        let born = SystemEntropy.bits();
+        let born = SystemEntropy.bits().max(1);
         Ok(Self {
             heads: Arc::clone(heads),
-            name: heads.name(key),
-            key: RowKey::task(key),
+            key: key.clone(),
             born,
             row: seal_task(sealer, key, born, spec)?,
         })
@@ -54,9 +52,10 @@ impl Work for Create {
     }
 
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<Self::Answer, Fault> {
-        if self.heads.batch_head(self.name).is_none() {
-            tables.insert(Table::Tasks, self.key.as_bytes(), &self.row)?;
-            self.heads.change(self.name, Some(Head::new(self.born)));
+        if self.heads.batch_find(&self.key).is_none() {
+            let key = RowKey::task(&self.key);
+            tables.insert(Table::Tasks, key.as_bytes(), &self.row)?;
+            self.heads.create(&self.key, Head::new(self.born));
         }
         Ok(())
     }
@@ -66,7 +65,6 @@ impl Work for Create {
 pub(crate) struct Claim {
     sealer: Arc<Sealer>,
     heads: Arc<Heads>,
-    name: TaskName,
     key: TaskKey,
 }
 
@@ -75,7 +73,6 @@ impl Claim {
         Self {
             sealer: Arc::clone(sealer),
             heads: Arc::clone(heads),
-            name: heads.name(key),
             key: key.clone(),
         }
     }
@@ -85,7 +82,7 @@ impl Work for Claim {
     type Answer = Result<TaskEpoch, TaskError>;
 
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<Self::Answer, Fault> {
-        let Some(mut head) = self.heads.batch_head(self.name) else {
+        let Some((place, mut head)) = self.heads.batch_find(&self.key) else {
             return Ok(Err(TaskError::NotFound));
         };
         if head.mark == Mark::Broken {
@@ -95,7 +92,7 @@ impl Work for Claim {
         let row = seal_claim(&self.sealer, &self.key, head.epoch, head.born);
         let key = RowKey::task(&self.key);
         tables.insert(Table::TaskClaims, key.as_bytes(), &row)?;
-        self.heads.change(self.name, Some(head));
+        self.heads.change(place, head);
         Ok(Ok(head.epoch))
     }
 }
@@ -112,7 +109,7 @@ pub(crate) enum Appended {
 /// Appends one entry, sealed already.
 pub(crate) struct Append {
     heads: Arc<Heads>,
-    name: TaskName,
+    place: Place,
     born: u64,
     epoch: TaskEpoch,
     expect: u64,
@@ -125,23 +122,21 @@ impl Append {
     pub(crate) fn prepare(
         sealer: &Sealer,
         heads: &Arc<Heads>,
-        name: TaskName,
         write: &TaskWrite,
     ) -> Result<Self, TaskError> {
         check_size(&write.entry)?;
-        let born = heads.committed(name).ok_or(TaskError::NotFound)?.born;
+        let (place, Head { born, .. }) = heads.committed(&write.key).ok_or(TaskError::NotFound)?;
         let kind = Kind::of(&write.entry);
         let head = EntryHead {
             index: write.expect,
             epoch: write.epoch,
             born,
-            name,
             kind,
         };
         let row = seal_entry(sealer, &write.key, head, &write.entry)?;
         Ok(Self {
             heads: Arc::clone(heads),
-            name,
+            place,
             born,
             epoch: write.epoch,
             expect: write.expect,
@@ -160,8 +155,7 @@ impl Work for Append {
     }
 
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<Self::Answer, Fault> {
-        let head = self.heads.batch_head(self.name);
-        let Some(mut head) = head.filter(|head| head.born == self.born) else {
+        let Some(mut head) = self.heads.batch_head(self.place, self.born) else {
             return Ok(Err(TaskError::NotFound));
         };
         if head.mark == Mark::Broken {
@@ -182,7 +176,7 @@ impl Work for Append {
         point(&mut self.row, self.sealed_bytes, head.last);
         tables.insert_entry(seq, &self.row)?;
         head.advance(seq, self.kind);
-        self.heads.change(self.name, Some(head));
+        self.heads.change(self.place, head);
         Ok(Ok(Appended::Written))
     }
 }
@@ -190,17 +184,17 @@ impl Work for Append {
 /// Forgets a task that has ended. Its entries belong to nobody from here on and are pruned.
 pub(crate) struct Forget {
     heads: Arc<Heads>,
-    key: RowKey,
-    name: TaskName,
+    key: TaskKey,
+    place: Place,
     born: u64,
 }
 
 impl Forget {
-    pub(crate) fn new(heads: &Arc<Heads>, key: &TaskKey, name: TaskName, born: u64) -> Self {
+    pub(crate) fn new(heads: &Arc<Heads>, key: &TaskKey, place: Place, born: u64) -> Self {
         Self {
             heads: Arc::clone(heads),
-            key: RowKey::task(key),
-            name,
+            key: key.clone(),
+            place,
             born,
         }
     }
@@ -210,16 +204,16 @@ impl Work for Forget {
     type Answer = Result<(), TaskError>;
 
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<Self::Answer, Fault> {
-        let head = self.heads.batch_head(self.name);
-        let Some(head) = head.filter(|head| head.born == self.born) else {
+        let Some(head) = self.heads.batch_head(self.place, self.born) else {
             return Ok(Err(TaskError::NotFound));
         };
         if head.mark == Mark::Open {
             return Ok(Err(TaskError::Conflict));
         }
-        tables.remove(Table::Tasks, self.key.as_bytes())?;
-        tables.remove(Table::TaskClaims, self.key.as_bytes())?;
-        self.heads.change(self.name, None);
+        let key = RowKey::task(&self.key);
+        tables.remove(Table::Tasks, key.as_bytes())?;
+        tables.remove(Table::TaskClaims, key.as_bytes())?;
+        self.heads.forget(self.place, &self.key);
         Ok(Ok(()))
     }
 }

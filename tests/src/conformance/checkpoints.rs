@@ -1,0 +1,164 @@
+//! What the port `CheckpointStore` promises.
+
+use keybaton_messages::{Checkpoint, CheckpointReason, TaskKey, Timestamp, Version};
+use keybaton_ports::limits::TASK_VALUE_BYTES_MAX;
+use keybaton_ports::{CheckpointRef, CheckpointStore, Denial, Refusal};
+
+use crate::conformance::Has;
+use crate::conformance::task_entries::{task, task_of};
+
+/// Runs every case of the port `CheckpointStore`.
+#[macro_export]
+macro_rules! checkpoints_conformance {
+    ($open:path) => {
+        $crate::conformance_cases! { checkpoints, $open =>
+            a_checkpoint_reads_back
+            a_checkpoint_of_another_task_is_corrupt
+            a_reference_that_was_changed_is_corrupt
+            a_foreign_reference_is_refused
+            a_checkpoint_may_be_deleted_twice
+            a_state_that_is_too_large_is_refused
+            a_preflight_succeeds_where_a_put_would
+        }
+    };
+}
+
+/// A checkpoint of a task.
+#[must_use]
+pub fn checkpoint(task: &TaskKey, state: &[u8]) -> Checkpoint {
+    Checkpoint {
+        task: task.clone(),
+        kind: "agent".into(),
+        step: 7,
+        state: state.to_vec(),
+        version: Some(Version(2)),
+        reason: CheckpointReason::HandOver,
+        at: Timestamp(3),
+    }
+}
+
+fn is_corrupt(answer: &Result<Checkpoint, Refusal>) -> bool {
+    matches!(
+        answer,
+        Err(Refusal::Denied {
+            denial: Denial::Corrupt,
+            ..
+        })
+    )
+}
+
+/// `put`, `get`.
+pub async fn a_checkpoint_reads_back(world: &impl Has<dyn CheckpointStore>) {
+    let store = world.port();
+    for state in [&b""[..], b"conversation", &vec![b'x'; TASK_VALUE_BYTES_MAX]] {
+        let written = checkpoint(&task("t1"), state);
+        let at = store.put(&written).await.expect("stored");
+        assert!(store.get(&task("t1"), &at).await.as_ref() == Ok(&written));
+    }
+}
+
+/// `get`: bytes of another task or tenant are `Corrupt`.
+pub async fn a_checkpoint_of_another_task_is_corrupt(world: &impl Has<dyn CheckpointStore>) {
+    let store = world.port();
+    let at = store
+        .put(&checkpoint(&task("t1"), b"mine"))
+        .await
+        .expect("stored");
+    for other in [task("t2"), task_of("umbrella", "t1"), task("t")] {
+        let answer = store.get(&other, &at).await;
+        assert!(is_corrupt(&answer), "{other}: {answer:?}");
+    }
+}
+
+/// `get`: bytes cut short or changed are `Corrupt`, whatever the reference says.
+pub async fn a_reference_that_was_changed_is_corrupt(world: &impl Has<dyn CheckpointStore>) {
+    let store = world.port();
+    let at = store
+        .put(&checkpoint(&task("t1"), b"mine"))
+        .await
+        .expect("stored");
+    for other in changes(&at) {
+        let answer = store.get(&task("t1"), &other).await;
+        assert!(is_corrupt(&answer), "{other:?}: {answer:?}");
+    }
+}
+
+/// Every single-byte change of a reference, and every shorter one.
+fn changes(at: &CheckpointRef) -> Vec<CheckpointRef> {
+    match at {
+        CheckpointRef::Inline(bytes) => {
+            let cut = (0..bytes.len()).map(|length| bytes[..length].to_vec());
+            let flipped = (0..bytes.len()).map(|place| {
+                let mut bytes = bytes.clone();
+                bytes[place] ^= 1;
+                bytes
+            });
+            cut.chain(flipped).map(CheckpointRef::Inline).collect()
+        }
+        CheckpointRef::Blob { key, digest } => (0..digest.len())
+            .map(|place| {
+                let mut digest = *digest;
+                digest[place] ^= 1;
+                CheckpointRef::Blob {
+                    key: key.clone(),
+                    digest,
+                }
+            })
+            .collect(),
+    }
+}
+
+/// `get`: a reference that this store never gave away leads nowhere.
+pub async fn a_foreign_reference_is_refused(world: &impl Has<dyn CheckpointStore>) {
+    let store = world.port();
+    for foreign in [
+        CheckpointRef::Inline(Vec::new()),
+        CheckpointRef::Inline(b"PK\x03\x04 a zip bomb".to_vec()),
+        CheckpointRef::Blob {
+            key: "../umbrella/t1".into(),
+            digest: [0; 32],
+        },
+    ] {
+        let answer = store.get(&task("t1"), &foreign).await;
+        assert!(matches!(answer, Err(Refusal::Denied { .. })), "{answer:?}");
+    }
+}
+
+/// `delete`: deleting one that is gone succeeds.
+pub async fn a_checkpoint_may_be_deleted_twice(world: &impl Has<dyn CheckpointStore>) {
+    let store = world.port();
+    let at = store
+        .put(&checkpoint(&task("t1"), b"mine"))
+        .await
+        .expect("stored");
+    for _ in 0..2 {
+        assert_eq!(store.delete(&task("t1"), &at).await, Ok(()));
+    }
+}
+
+/// `put`: at most [`TASK_VALUE_BYTES_MAX`] of state.
+pub async fn a_state_that_is_too_large_is_refused(world: &impl Has<dyn CheckpointStore>) {
+    let store = world.port();
+    let large = vec![b'x'; TASK_VALUE_BYTES_MAX + 1];
+    let answer = store.put(&checkpoint(&task("t1"), &large)).await;
+    assert!(
+        matches!(
+            answer,
+            Err(Refusal::Denied {
+                denial: Denial::TooLarge,
+                ..
+            })
+        ),
+        "{answer:?}"
+    );
+}
+
+/// `preflight`: whether a put can succeed now.
+pub async fn a_preflight_succeeds_where_a_put_would(world: &impl Has<dyn CheckpointStore>) {
+    let store = world.port();
+    store.preflight().await.expect("ready");
+    store
+        .put(&checkpoint(&task("t1"), b"mine"))
+        .await
+        .expect("stored");
+}
