@@ -64,10 +64,10 @@ impl World {
         let decision = mutants::mutate(self, &record, &input, decision);
         self.note(|| tell(&input, &decision));
         self.check_decision(&record, &input, &decision);
-        self.carry_out(&record, &input, decision);
+        self.carry_out(&record, decision);
     }
 
-    fn carry_out(&mut self, record: &PairRecord, input: &Input, decision: Decision) {
+    fn carry_out(&mut self, record: &PairRecord, decision: Decision) {
         if self.chance(2) {
             return self.crash_somehow();
         }
@@ -81,7 +81,6 @@ impl World {
             Committed::Refused(guard, left) => {
                 self.note(|| format!("refused: {guard:?} left {left}"));
                 match guard {
-                    _ if matches!(input, Input::Triggered(_)) => {}
                     Guard::NoGrants(version) => self.input(Input::GrantReturned { version, left }),
                     Guard::KeyUnclaimed { version, .. } => {
                         self.input(Input::KeyClaimed { version });
