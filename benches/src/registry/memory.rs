@@ -60,9 +60,9 @@ pub fn weigh(what: &str, mut out: impl Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a handle takes on the heap, beside the pointer in the task.
+/// What a handle takes on the heap, in the steps in which glibc gives memory.
 fn handle_size() -> usize {
-    Member::<NonZeroU64>::HEAP_BYTES
+    (Member::<NonZeroU64>::HEAP_BYTES + size_of::<usize>()).next_multiple_of(16)
 }
 
 fn weigh_holders(pairs: u64) -> anyhow::Result<f64> {
