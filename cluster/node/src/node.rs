@@ -13,7 +13,9 @@ use keybaton_actors::shared::Shared;
 use keybaton_actors::supervisor::Supervisor;
 use keybaton_actors::view::PairView;
 use keybaton_adapters::Embedded;
-use keybaton_messages::{PairId, ProviderName, RotationId, TaskId, TenantId, TriggerId, Version};
+use keybaton_messages::{
+    PairId, ProviderName, RotationId, SecretVersion, TaskId, TenantId, TriggerId, Version,
+};
 use keybaton_ports::{Secret, SecretMeta};
 use keybaton_rotation::{Order, Phase, Reason, Reply, Trigger, Want};
 use ractor::Actor;
@@ -176,11 +178,29 @@ impl Node {
         let imported = self
             .rotation_of(&pair, &self.fresh_id("import"), want)
             .await;
-        if imported.is_err() {
-            // Nothing names the secret: it must not stay.
-            self.shared.ports.secrets.destroy(&pair, stored).await?;
+        // Only a clear refusal: an import that was not answered may still be carried out.
+        if matches!(imported, Err(OrderError::Refused(_))) {
+            self.forget_refused(&pair, stored).await?;
         }
         imported
+    }
+
+    /// A secret that nothing names must not stay. One that was stored before, by an import of the
+    /// same key that the record took, answers with its own number and must not go.
+    async fn forget_refused(
+        &self,
+        pair: &PairId,
+        secret: SecretVersion,
+    ) -> Result<(), OrderError> {
+        let stored = self.shared.ports.journal.load(pair).await?;
+        let is_named = stored.is_some_and(|stored| {
+            let mut versions = stored.record.versions.values();
+            versions.any(|entry| entry.secret == Some(secret))
+        });
+        if !is_named {
+            self.shared.ports.secrets.destroy(pair, secret).await?;
+        }
+        Ok(())
     }
 
     /// Gives an operator's order to a pair.
