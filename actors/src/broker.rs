@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
-use keybaton_messages::{PairId, TaskId, Version};
+use keybaton_messages::{PairId, Rev, TaskId, Version};
 use keybaton_ports::{AuthHeader, Secret};
 use keybaton_registry::{Pair, PublishRefusal, Registry};
 use parking_lot::Mutex;
@@ -41,6 +41,8 @@ pub struct PairCell {
     why: Mutex<String>,
     drains: Mutex<VecDeque<Arc<Drain>>>,
     found_alive: AtomicU64,
+    /// Held by the errand that mends this pair's grants; the highest revision that one has seen.
+    pub(crate) errand: tokio::sync::Mutex<Option<Rev>>,
 }
 
 /// A version whose secret this node has in memory.
@@ -101,6 +103,7 @@ impl Broker {
                     why: Mutex::new("the pair is not loaded yet".into()),
                     drains: Mutex::default(),
                     found_alive: AtomicU64::new(0),
+                    errand: tokio::sync::Mutex::default(),
                 })
             })
             .value()

@@ -4,6 +4,7 @@
 //! difference: one errand per pair at a time.
 //!
 //! **Invariant:** a grant is returned after its slot is closed and empty, never before.
+//! **Invariant:** one errand per pair at a time, over all lives of this actor.
 //! **Invariant:** decides nothing about revoking; it only tells what this node holds.
 
 use std::collections::{HashMap, HashSet};
@@ -28,8 +29,6 @@ pub enum BrokerMessage {
     Attended {
         /// Which pair.
         pair: PairId,
-        /// The highest revision that the errand saw.
-        rev: Option<Rev>,
         /// Whether to try again, and when.
         again: Option<std::time::Duration>,
     },
@@ -73,7 +72,6 @@ pub struct BrokerState {
 struct Desk {
     busy: bool,
     asked_again: bool,
-    rev: Option<Rev>,
     failures: u32,
 }
 
@@ -108,8 +106,8 @@ impl Actor for BrokerActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             BrokerMessage::Attend(pair) => self.attend(&myself, state, pair),
-            BrokerMessage::Attended { pair, rev, again } => {
-                self.attended(&myself, state, pair, rev, again);
+            BrokerMessage::Attended { pair, again } => {
+                self.attended(&myself, state, pair, again);
             }
             BrokerMessage::Signal(pair, version) => self.signal(&pair, version),
             BrokerMessage::Cut(pair, version) => self.cut(&pair, version),
@@ -143,7 +141,6 @@ impl BrokerActor {
         let errand = Errand {
             shared: self.0.clone(),
             cell: self.0.broker.cell(&pair),
-            seen: desk.rev,
             retry: backoff(desk.failures),
         };
         let myself = myself.clone();
@@ -151,9 +148,9 @@ impl BrokerActor {
             let ended = std::panic::AssertUnwindSafe(errand.run())
                 .catch_unwind()
                 .await;
-            let (rev, again) = ended.unwrap_or((None, Some(STORE_RETRY_MAX)));
+            let again = ended.unwrap_or(Some(STORE_RETRY_MAX));
             // A BrokerActor that died meanwhile attends every pair when it starts again.
-            let _ = myself.cast(BrokerMessage::Attended { pair, rev, again });
+            let _ = myself.cast(BrokerMessage::Attended { pair, again });
         });
     }
 
@@ -162,12 +159,10 @@ impl BrokerActor {
         myself: &ActorRef<BrokerMessage>,
         state: &mut BrokerState,
         pair: PairId,
-        rev: Option<Rev>,
         again: Option<std::time::Duration>,
     ) {
         let desk = state.desks.entry(pair.clone()).or_default();
         desk.busy = false;
-        desk.rev = desk.rev.max(rev);
         desk.failures = if again.is_some() {
             desk.failures.saturating_add(1)
         } else {
@@ -267,34 +262,37 @@ fn backoff(failures: u32) -> std::time::Duration {
 struct Errand {
     shared: Arc<Shared>,
     cell: Arc<PairCell>,
-    seen: Option<Rev>,
     retry: std::time::Duration,
 }
 
 impl Errand {
-    async fn run(self) -> (Option<Rev>, Option<std::time::Duration>) {
-        let mut rev = self.seen;
-        match self.mend(&mut rev).await {
-            Ok(()) => (rev, None),
+    /// `Some`: the store was away, try again after this.
+    async fn run(self) -> Option<std::time::Duration> {
+        // An errand of a BrokerActor that died goes on, with what it read before its end; the next
+        // one must not overtake it.
+        let cell = self.cell.clone();
+        let mut highest = cell.errand.lock().await;
+        match self.mend(&mut highest).await {
+            Ok(()) => None,
             Err(GrantError::NoPair) => {
                 self.cell
                     .set_why("no key was ever asked for; provision the pair");
-                (rev, None)
+                None
             }
             Err(GrantError::Fenced) => {
                 self.shared.fence.raise();
                 self.cell.set_why("this node was fenced");
-                (rev, None)
+                None
             }
             Err(GrantError::Corrupt(why)) => {
                 tracing::error!(pair = %self.cell.pair, why, "corrupt record");
                 self.cell.set_why(format!("the record is corrupt: {why}"));
-                (rev, None)
+                None
             }
             Err(error) => {
                 tracing::warn!(pair = %self.cell.pair, %error, "grants could not be mended yet");
                 self.cell.set_why(error.to_string());
-                (rev, Some(self.retry))
+                Some(self.retry)
             }
         }
     }
