@@ -171,6 +171,7 @@ impl TaskWork {
             .rest_until
             .is_some_and(|until| until > Instant::now())
         {
+            turn.note_pause();
             return Ok(None);
         }
         turn.started.rest_until = None;
