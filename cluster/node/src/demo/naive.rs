@@ -228,7 +228,7 @@ fn write_pairs(
     for (tenant, active) in TENANTS.iter().zip(actives) {
         let version = |v: u32, status: &str, key: &Issued| {
             json!({"v": v, "status": status, "label": null,
-                "key_id": format!("{tenant}/agents/{}", key.id), "promoted_at_ms": 1})
+                "key_id": key.id, "promoted_at_ms": 1})
         };
         let rotated = *tenant == TENANTS[0];
         let versions = if rotated {
