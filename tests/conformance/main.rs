@@ -4,3 +4,6 @@
 mod embedded;
 mod fakes;
 mod provider;
+mod store_disk;
+mod store_opening;
+mod store_rows;

@@ -135,11 +135,9 @@ impl Writer {
         if record.epoch == Epoch(0) {
             record.epoch = Epoch(1);
         }
-        let mut id = [self.transactions; 16];
-        let tenant = record.pair.tenant.as_str().as_bytes();
-        id[..tenant.len().min(8)].copy_from_slice(&tenant[..tenant.len().min(8)]);
+        let transaction_id = self.transaction_id();
         let mut transaction = Transaction {
-            id: TxnId(id),
+            id: transaction_id,
             by: self.life.clone(),
             expect,
             record,
@@ -151,6 +149,19 @@ impl Writer {
         };
         change(&mut transaction);
         transaction
+    }
+
+    /// Never the same for two pairs, two lives or two transactions.
+    fn transaction_id(&self) -> TxnId {
+        let mut id = [0; 16];
+        let tenant = self.record.pair.tenant.as_str().bytes();
+        id.iter_mut()
+            .take(8)
+            .zip(tenant)
+            .for_each(|(to, from)| *to = from);
+        id[8..].copy_from_slice(&self.life.incarnation.0.to_be_bytes());
+        id[8] = self.transactions;
+        TxnId(id)
     }
 
     /// Commits, and knows the new record if that succeeds.

@@ -2,6 +2,7 @@
 //! the adapters.
 
 pub mod checkpoints;
+pub mod disk;
 pub mod faults;
 pub mod journal;
 pub mod provider;
