@@ -26,6 +26,8 @@ pub struct TaskView {
     pub version: Option<Version>,
     /// What it waits for, if it does, in one line.
     pub waits_for: Option<String>,
+    /// The node stopped; the task goes on when it starts again.
+    pub is_left: bool,
 }
 
 /// One task of this node.
@@ -127,6 +129,13 @@ impl TaskTable {
         }
     }
 
+    /// Tells whoever follows a task that nobody works on it here any more.
+    pub fn leave_all(&self) {
+        for entry in &self.entries {
+            entry.value().show(|view| view.is_left = true);
+        }
+    }
+
     /// Whether the node is stopping.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
@@ -150,6 +159,7 @@ impl TaskEntry {
             step: 0,
             version: None,
             waits_for: Some("its first step".into()),
+            is_left: false,
         };
         Self {
             view: watch::channel(view).0,

@@ -187,11 +187,7 @@ impl Node {
 
     /// A secret that nothing names must not stay. One that was stored before, by an import of the
     /// same key that the record took, answers with its own number and must not go.
-    async fn forget_refused(
-        &self,
-        pair: &PairId,
-        secret: SecretVersion,
-    ) -> Result<(), OrderError> {
+    async fn forget_refused(&self, pair: &PairId, secret: SecretVersion) -> Result<(), OrderError> {
         let stored = self.shared.ports.journal.load(pair).await?;
         let is_named = stored.is_some_and(|stored| {
             let mut versions = stored.record.versions.values();
@@ -423,5 +419,6 @@ impl Drop for Node {
         if let Some(root) = self.shared.supervisor.get() {
             root.stop(None);
         }
+        self.shared.tasks.leave_all();
     }
 }

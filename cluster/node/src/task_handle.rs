@@ -50,7 +50,7 @@ impl<P: Program> TaskHandle<P> {
     pub async fn join(self) -> Result<P::State, TaskFailure> {
         let mut view = self.entry.watch();
         let ended = view
-            .wait_for(|view| view.state != TaskState::Running)
+            .wait_for(|view| view.state != TaskState::Running || view.is_left)
             .await
             .map_err(|_| TaskFailure::NodeStopped)?
             .state
