@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::credential::{AcquireError, CallError, CredentialHandle, SessionLease};
+use crate::limits::{STEP_ATTEMPTS_MAX, STEP_RETRY_MAX, STEP_RETRY_MIN};
 
 /// Schema of states and outcomes in checkpoints and journals: the envelope's, not the program's.
 const SCHEMA: u16 = 1;
@@ -59,6 +60,37 @@ pub enum Progress<O> {
 
 /// What a step returns.
 pub type Step<O> = Result<Progress<O>, StepError>;
+
+/// How often a step is tried, and how long is waited in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// Tries of one step, crashes included, before the task fails.
+    pub attempts: u32,
+    /// First pause; it doubles from try to try.
+    pub pause_min: Duration,
+    /// Longest pause.
+    pub pause_max: Duration,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: STEP_ATTEMPTS_MAX,
+            pause_min: STEP_RETRY_MIN,
+            pause_max: STEP_RETRY_MAX,
+        }
+    }
+}
+
+impl RestartPolicy {
+    /// The pause before the next try, after `tries` of them.
+    pub(crate) fn pause(&self, tries: u32) -> Duration {
+        let doublings = tries.saturating_sub(1).min(16);
+        self.pause_min
+            .saturating_mul(1 << doublings)
+            .min(self.pause_max)
+    }
+}
 
 /// Why a step has no outcome.
 #[derive(Debug, Error)]
@@ -108,6 +140,11 @@ pub trait Program: Send + Sync + 'static {
     /// What the next step does to the world.
     fn effects(&self, _state: &Self::State) -> Effects {
         Effects::Repeatable
+    }
+
+    /// How often a step is tried before the task fails.
+    fn restart_policy(&self) -> RestartPolicy {
+        RestartPolicy::default()
     }
 
     /// Takes the next step. It is never cut by a normal rotation.
@@ -203,6 +240,7 @@ pub(crate) type Taken = (Next, Vec<u8>);
 pub(crate) trait Running: Send + Sync {
     fn credential_use(&self) -> CredentialUse;
     fn effects(&self) -> Effects;
+    fn restart_policy(&self) -> RestartPolicy;
     /// Takes a step, folds its outcome in and returns it encoded. On an error nothing changed.
     fn step<'a>(
         &'a mut self,
@@ -281,6 +319,10 @@ impl<P: Program> Running for Live<P> {
 
     fn effects(&self) -> Effects {
         self.program.effects(&self.state)
+    }
+
+    fn restart_policy(&self) -> RestartPolicy {
+        self.program.restart_policy()
     }
 
     fn step<'a>(

@@ -67,7 +67,6 @@ struct Started {
     rev: u64,
     n: u64,
     since_checkpoint: u64,
-    attempts: u32,
     /// The step was begun and its end is not known.
     cut: bool,
     ended_at: Option<Instant>,

@@ -4,7 +4,7 @@
 //! loses its task.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use keybaton_messages::{TaskKey, TenantId, Version};
@@ -35,6 +35,8 @@ pub struct TaskEntry {
     view: watch::Sender<TaskView>,
     actor: Mutex<Option<ActorRef<TaskMessage>>>,
     cancelled: AtomicBool,
+    /// Tries of the present step, also those that ended with a crash of the actor.
+    tries: AtomicU32,
     stop: Notify,
     live: Arc<AtomicUsize>,
 }
@@ -165,6 +167,7 @@ impl TaskEntry {
             view: watch::channel(view).0,
             actor: Mutex::default(),
             cancelled: AtomicBool::new(false),
+            tries: AtomicU32::new(0),
             stop: Notify::new(),
             live,
         }
@@ -202,6 +205,20 @@ impl TaskEntry {
     #[must_use]
     pub fn actor(&self) -> Option<ActorRef<TaskMessage>> {
         self.actor.lock().clone()
+    }
+
+    /// Counts a try of the present step before it is made, so that a crash is counted too.
+    pub(crate) fn note_try(&self) -> u32 {
+        self.tries.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn tries(&self) -> u32 {
+        self.tries.load(Ordering::Relaxed)
+    }
+
+    /// The step ended well.
+    pub(crate) fn forget_tries(&self) {
+        self.tries.store(0, Ordering::Relaxed);
     }
 
     fn wake(&self) {

@@ -54,7 +54,8 @@ impl Turn<'_> {
         })
         .await?;
         self.started.since_checkpoint = since_checkpoint;
-        (self.started.cut, self.started.attempts) = (false, 0);
+        self.started.cut = false;
+        self.entry.forget_tries();
         self.entry
             .show(|view| (view.step, view.version) = (n + 1, version));
         self.started.ended_at = Some(ended);

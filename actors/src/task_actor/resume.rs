@@ -96,7 +96,6 @@ impl TaskWork {
             rev: row.rev,
             n,
             since_checkpoint,
-            attempts: 0,
             cut,
             ended_at: None,
             handing_over: false,

@@ -11,7 +11,7 @@ use keybaton_ports::{Entry, TaskState};
 
 use super::{Started, Stop};
 use crate::credential::SessionLease;
-use crate::limits::{STEP_ATTEMPTS_MAX, STEP_RETRY_MAX, STEP_RETRY_MIN, STORE_RETRY_MIN};
+use crate::limits::STORE_RETRY_MIN;
 use crate::program::{CredentialUse, Effects, Next, StepContext, StepError};
 use crate::shared::Shared;
 use crate::task_table::TaskEntry;
@@ -123,6 +123,12 @@ impl Turn<'_> {
     }
 
     pub(super) async fn step(&mut self) -> Result<Option<Duration>, Stop> {
+        let allowed = self.started.running.restart_policy().attempts;
+        if self.entry.tries() >= allowed {
+            return self
+                .fail(format!("step {} crashed {allowed} times", self.started.n))
+                .await;
+        }
         let effects = self.started.running.effects();
         let idem = self.idem();
         let is_repeat = self.started.cut;
@@ -144,6 +150,7 @@ impl Turn<'_> {
         self.started.cut = effects != Effects::Repeatable;
         self.note_pause();
         self.entry.show(|view| view.waits_for = None);
+        self.entry.note_try();
         let took = self.run(idem, is_repeat, effects).await;
         match took {
             Ok((next, outcome)) => self.persist(next, outcome, idem).await,
@@ -217,8 +224,9 @@ impl Turn<'_> {
     }
 
     pub(super) async fn try_again(&mut self, why: String) -> Result<Option<Duration>, Stop> {
-        self.started.attempts += 1;
-        if self.started.attempts >= STEP_ATTEMPTS_MAX {
+        let policy = self.started.running.restart_policy();
+        let tries = self.entry.tries();
+        if tries >= policy.attempts {
             return self.fail(format!("step {}: {why}", self.started.n)).await;
         }
         tracing::debug!(task = %self.key, step = self.started.n, why, "the step is tried again");
@@ -230,8 +238,7 @@ impl Turn<'_> {
         {
             self.hand_over_between_steps().await?;
         }
-        let wait = STEP_RETRY_MIN.saturating_mul(1 << (self.started.attempts - 1).min(16));
-        let wait = wait.min(STEP_RETRY_MAX);
+        let wait = policy.pause(tries);
         self.entry
             .show(|view| view.waits_for = Some(format!("another try of its step: {why}")));
         self.started.rest_until = Some(Instant::now() + wait);

@@ -47,7 +47,7 @@ pub use keybaton_actors::credential::{
     AcquireError, CallError, CallLease, CredentialHandle, HeldResponse, SessionLease,
 };
 pub use keybaton_actors::program::{
-    CredentialUse, Effects, Program, Progress, Step, StepContext, StepError,
+    CredentialUse, Effects, Program, Progress, RestartPolicy, Step, StepContext, StepError,
 };
 pub use keybaton_actors::task_table::TaskView;
 pub use keybaton_actors::view::{PairView, PhaseAt};
