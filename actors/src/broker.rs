@@ -257,7 +257,7 @@ impl PairCell {
             }
             let slots_of_version = self.drains_of(version);
             self.slots.close(version.0, move || {
-                for drain in slots_of_version {
+                for drain in &slots_of_version {
                     drain.drained.get_or_init(Instant::now);
                 }
                 notify(version);

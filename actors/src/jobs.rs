@@ -14,6 +14,7 @@ use keybaton_messages::{Label, PairId, ProviderKeyId, SecretVersion, Timestamp, 
 use keybaton_ports::{Denial, Refusal, Witness};
 use keybaton_rotation::{Class, Effect, Health, Input, PairRecord};
 use ractor::ActorRef;
+use tracing::Instrument;
 
 use crate::limits::{
     CONFIRM_DEAD_MAX, QUESTION_MAX, SECRET_PUT_PATIENCE, STORE_RETRY_MAX, STORE_RETRY_MIN,
@@ -63,7 +64,8 @@ struct Job {
 
 impl Job {
     fn detach<F: Future<Output = ()> + Send + 'static>(self, work: impl FnOnce(Self) -> F) {
-        tokio::spawn(work(self));
+        let span = tracing::Span::current();
+        tokio::spawn(work(self).instrument(span));
     }
 
     /// Runs a question and sends its answer; a question that panics or hangs is answered by its
@@ -71,7 +73,8 @@ impl Job {
     fn ask(self, effect: Effect) {
         let careful = careful_answer(&effect);
         let limit = time_limit(&effect);
-        tokio::spawn(async move {
+        let span = tracing::Span::current();
+        let job = async move {
             let actor = self.actor.clone();
             let work = std::panic::AssertUnwindSafe(self.answer(effect)).catch_unwind();
             let answer = match tokio::time::timeout(limit, work).await {
@@ -83,7 +86,8 @@ impl Job {
                 // An actor that is gone asks again when it starts.
                 let _ = actor.cast(RotationMessage::Happened(input));
             }
-        });
+        };
+        tokio::spawn(job.instrument(span));
     }
 
     async fn answer(self, effect: Effect) -> Option<Input> {

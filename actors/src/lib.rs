@@ -22,6 +22,7 @@ pub mod broker;
 pub mod broker_actor;
 pub mod credential;
 pub mod fence;
+pub mod gauges;
 mod issue_jobs;
 mod jobs;
 pub mod limits;

@@ -85,3 +85,10 @@ pub const TIMELINE_KEPT: usize = 256;
 /// Results that a task lets pile up behind its checkpoint before it writes one unasked, so that a
 /// resume never folds more than this.
 pub const RESULTS_PER_CHECKPOINT: u64 = 512;
+
+/// How often gauges are computed: more often than Prometheus usually scrapes (15 s).
+pub const GAUGES_EVERY: Duration = Duration::from_secs(5);
+
+/// Tenants that get gauges of their own; the same bound as `OpenBao`'s
+/// `maximum_gauge_cardinality`.
+pub const GAUGE_TENANTS_MAX: usize = 500;

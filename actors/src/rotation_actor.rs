@@ -19,6 +19,7 @@ use keybaton_rotation::{
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorProcessingErr, ActorRef, MessagingErr};
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use crate::audit_shipper::AuditMessage;
 use crate::broker_actor::BrokerMessage;
@@ -118,7 +119,10 @@ impl Actor for RotationActor {
             work,
         };
         // Boxed, so that an idle pair does not carry the size of its busiest moment.
-        Box::pin(turn.handle(message)).await.map_err(Into::into)
+        let span = telemetry::span(&turn.work.pair, turn.rotation().as_ref());
+        Box::pin(turn.handle(message).instrument(span))
+            .await
+            .map_err(Into::into)
     }
 }
 
@@ -308,7 +312,8 @@ impl Turn<'_> {
 
     fn committed(&mut self, before: &PairRecord, next: PairRecord) {
         let now = self.shared.ports.clock.now();
-        telemetry::record_changed(before, &next, now);
+        let began = self.shared.views.phase_began(&self.work.pair);
+        telemetry::record_changed(before, &next, now, began.map(|at| at.until(now)));
         self.shared.views.show(&next, now);
         let changes_handing_out = before.gate != next.gate
             || before.active != next.active

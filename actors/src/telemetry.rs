@@ -3,6 +3,8 @@
 //! Labels are bounded: tenant and provider, never a version, task or rotation id; those stand in
 //! traces.
 
+use std::time::Duration;
+
 use keybaton_messages::{PairId, RotationId, Shown, Timestamp};
 use keybaton_rotation::{PairRecord, Phase, Rotation};
 
@@ -15,8 +17,23 @@ pub(crate) fn page(pair: &PairId, rotation: Option<&RotationId>, why: &str) {
     .increment(1);
 }
 
+/// The span that everything of one rotation runs in; before the first rotation, the pair's.
+pub(crate) fn span(pair: &PairId, rotation: Option<&RotationId>) -> tracing::Span {
+    match rotation {
+        Some(id) => tracing::info_span!("rotation", rotation.id = %id, tenant.id = %pair.tenant),
+        None => tracing::info_span!("pair", %pair, tenant.id = %pair.tenant),
+    }
+}
+
 /// Counts what a written record changed.
-pub(crate) fn record_changed(before: &PairRecord, after: &PairRecord, now: Timestamp) {
+///
+/// `state_time`: how long the phase that ended had lasted, when this process saw it begin.
+pub(crate) fn record_changed(
+    before: &PairRecord,
+    after: &PairRecord,
+    now: Timestamp,
+    state_time: Option<Duration>,
+) {
     let Some(rotation) = &after.rotation else {
         return;
     };
@@ -31,6 +48,11 @@ pub(crate) fn record_changed(before: &PairRecord, after: &PairRecord, now: Times
         metrics::gauge!("keybaton_rotations_active", "provider" => provider(),
             "state" => was.phase.shown().to_string())
         .decrement(1.0);
+    }
+    if let Some(left) = was.and_then(|was| state_time.map(|time| (was.phase.shown(), time))) {
+        metrics::histogram!("keybaton_rotation_state_duration_seconds", "provider" => provider(),
+            "state" => left.0.to_string())
+        .record(left.1.as_secs_f64());
     }
     let seconds = rotation.started_at.until(now).as_secs_f64();
     match &rotation.phase {

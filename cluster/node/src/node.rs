@@ -8,6 +8,7 @@ use dashmap::DashSet;
 use keybaton_actors::audit_shipper::AuditMessage;
 use keybaton_actors::broker::{DrainReport, HolderView};
 use keybaton_actors::credential::CredentialHandle;
+use keybaton_actors::gauges::keep_gauges;
 use keybaton_actors::scheduler::SchedulerMessage;
 use keybaton_actors::shared::Shared;
 use keybaton_actors::supervisor::Supervisor;
@@ -35,6 +36,7 @@ pub struct Node {
     pub(crate) provisioned: DashSet<PairId>,
     keeper: tokio::task::JoinHandle<()>,
     failure: tokio::task::JoinHandle<()>,
+    gauges: tokio::task::JoinHandle<()>,
     _status: Option<StatusServer>,
 }
 
@@ -57,6 +59,7 @@ impl Node {
             .await
             .map_err(actors)?;
         let keeper = tokio::spawn(keep(shared.clone(), root, ended));
+        let gauges = tokio::spawn(keep_gauges(shared.clone()));
         let failure = tokio::spawn(stop_with_store(shared.clone(), embedded.stopped()));
         let status = if status_socket {
             let server = StatusServer::open(dir, shared.clone(), embedded.audit_key.clone())
@@ -73,6 +76,7 @@ impl Node {
             provisioned: DashSet::new(),
             keeper,
             failure,
+            gauges,
             _status: status,
         })
     }
@@ -416,6 +420,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.keeper.abort();
         self.failure.abort();
+        self.gauges.abort();
         if let Some(root) = self.shared.supervisor.get() {
             root.stop(None);
         }
