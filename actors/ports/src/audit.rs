@@ -5,7 +5,8 @@
 //! with [`seal`], in the transaction of the change itself.
 
 use async_trait::async_trait;
-use keybaton_messages::PairId;
+use keybaton_messages::{GrantId, NodeId, PairId};
+use keybaton_rotation::{AuditEntry, AuditKind};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -86,6 +87,26 @@ fn link(
             body.as_bytes(),
         ],
     )
+}
+
+/// A forced revoke is recorded with the grants that were out: who may still have used the key. Every
+/// other entry stays as it is.
+#[must_use]
+pub fn name_outstanding(entry: &AuditEntry, grants: &[(NodeId, GrantId)]) -> AuditEntry {
+    let mut entry = entry.clone();
+    if entry.kind == AuditKind::ForcedRevoke {
+        let named: Vec<_> = grants
+            .iter()
+            .map(|(node, id)| format!("{node}:{id}"))
+            .collect();
+        let outstanding = if named.is_empty() {
+            "none".to_owned()
+        } else {
+            named.join(" ")
+        };
+        entry.note = format!("{}; outstanding grants: {outstanding}", entry.note);
+    }
+    entry
 }
 
 /// The first place where a chain is not whole.

@@ -156,7 +156,8 @@ pub trait Journal: Send + Sync {
     async fn load(&self, pair: &PairId) -> Result<Option<StoredPair>, Refusal>;
 
     /// Commits. Checked in this order: the stored `last_txn` equals `id` (already applied: `Ok`),
-    /// epoch, revision, guards. Key claims follow from the record's versions.
+    /// epoch, revision, guards. Key claims follow from the record's versions. The audit of a forced
+    /// revoke names the grants of its version that are out ([`crate::name_outstanding`]).
     async fn commit(&self, transaction: Transaction) -> Result<Rev, CommitError>;
 
     /// K1: grants `version` to this life of this node, if it is ACTIVE and the gate is open. A

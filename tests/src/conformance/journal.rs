@@ -10,9 +10,9 @@ use keybaton_rotation::{AuditKind, Debt, Due, Guard, Obligation, PairRecord};
 
 use crate::conformance::Has;
 pub use crate::conformance::journal_audit::{
-    an_audit_entry_is_appended_outside_a_transition, an_audit_fact_is_recorded_once,
-    events_are_kept_in_order_until_they_are_acknowledged, the_audit_is_a_whole_chain,
-    the_audit_is_read_in_pages,
+    a_forced_revoke_names_the_outstanding_grants, an_audit_entry_is_appended_outside_a_transition,
+    an_audit_fact_is_recorded_once, events_are_kept_in_order_until_they_are_acknowledged,
+    the_audit_is_a_whole_chain, the_audit_is_read_in_pages,
 };
 pub use crate::conformance::journal_grants::{
     a_grant_is_counted_for_every_node, a_grant_is_made_once_for_a_life,
@@ -55,6 +55,7 @@ macro_rules! journal_conformance {
             events_are_kept_in_order_until_they_are_acknowledged
             the_audit_is_a_whole_chain
             an_audit_fact_is_recorded_once
+            a_forced_revoke_names_the_outstanding_grants
             an_audit_entry_is_appended_outside_a_transition
             the_audit_is_read_in_pages
             a_grant_needs_an_active_version_and_an_open_gate

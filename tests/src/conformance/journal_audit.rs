@@ -6,7 +6,7 @@ use keybaton_ports::{AuditKey, verify_chain};
 use keybaton_rotation::AuditKind;
 
 use crate::conformance::journal::{JournalWorld, chain};
-use crate::conformance::records::{Writer, audit_entry, pair};
+use crate::conformance::records::{Writer, audit_entry, grant_id, pair};
 
 /// `outbox`: stamped with revision and rotation, oldest first, until acknowledged.
 pub async fn events_are_kept_in_order_until_they_are_acknowledged(world: &impl JournalWorld) {
@@ -95,6 +95,25 @@ pub async fn an_audit_fact_is_recorded_once(world: &impl JournalWorld) {
         .collect();
     let fact = |kind: &str| (kind.to_owned(), "key_1".to_owned());
     assert_eq!(facts, [fact("REVOKED"), fact("ISSUED")]);
+}
+
+/// `commit`: the audit of a forced revoke names the grants of its version that are out.
+pub async fn a_forced_revoke_names_the_outstanding_grants(world: &impl JournalWorld) {
+    let journal = world.port();
+    let mut writer = Writer::provisioned(journal.clone(), "n1", pair("acme"), 1).await;
+    writer.grant(1, 1).await.expect("granted");
+    let mut entry = audit_entry(AuditKind::ForcedRevoke, "key_1");
+    entry.version = Some(Version(1));
+    writer
+        .commit(|transaction| transaction.audit = vec![entry])
+        .await;
+    let records = chain(&*journal, "acme").await;
+    let forced = records.iter().find(|record| record.kind == "FORCED_REVOKE");
+    let body = &forced.expect("recorded").body;
+    assert!(
+        body.contains(&format!("outstanding grants: n1:{}", grant_id(1))),
+        "{body}"
+    );
 }
 
 /// `append_audit`: the same chain, also for a pair that was never written.

@@ -12,7 +12,7 @@ use keybaton_messages::{
 use keybaton_ports::limits::AUDIT_PAGE_MAX;
 use keybaton_ports::{
     AuditKey, CommitError, GrantError, GrantRow, Journal, NodeLife, PairSummary, Refusal,
-    SealedAudit, Standing, StoredPair, Transaction, seal,
+    SealedAudit, Standing, StoredPair, Transaction, name_outstanding, seal,
 };
 use keybaton_rotation::{AuditEntry, AuditKind, CopyGrants, Gate, Guard, PairRecord};
 use parking_lot::Mutex;
@@ -245,7 +245,15 @@ impl Books {
         }
         let pair = self.pairs.entry(id.clone()).or_default();
         for entry in &transaction.audit {
-            pair.append(key, &id, entry, Some(&transaction.by), Some(record.rev));
+            let out = pair
+                .grants
+                .iter()
+                .filter(|grant| entry.version == Some(grant.version));
+            let out: Vec<_> = out
+                .map(|grant| (grant.life.node.clone(), grant.id))
+                .collect();
+            let entry = name_outstanding(entry, &out);
+            pair.append(key, &id, &entry, Some(&transaction.by), Some(record.rev));
         }
         for grant in copies {
             pair.append_grant(

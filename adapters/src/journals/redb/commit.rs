@@ -7,8 +7,10 @@ use std::sync::Arc;
 use keybaton_messages::{
     Event, Fingerprint, GrantId, PairId, ProviderKeyId, Rev, RotationId, Version, VersionStatus,
 };
-use keybaton_ports::{CommitError, FingerprintKey, NodeLife, StoredPair, Transaction};
-use keybaton_rotation::{AuditKind, Guard, PairRecord, VersionEntry};
+use keybaton_ports::{
+    CommitError, FingerprintKey, NodeLife, StoredPair, Transaction, name_outstanding,
+};
+use keybaton_rotation::{AuditEntry, AuditKind, Guard, PairRecord, VersionEntry};
 
 use crate::journals::redb::Shared;
 use crate::journals::redb::chain::grant_entry;
@@ -213,7 +215,11 @@ impl Commit {
             let bytes = self.shared.seal_short(wanted.table, &wanted.key, &claim);
             tables.insert(wanted.table, wanted.key.as_bytes(), &bytes)?;
         }
-        let mut audit = transaction.audit.clone();
+        let mut audit: Vec<_> = transaction
+            .audit
+            .iter()
+            .map(|entry| self.with_outstanding(entry, next))
+            .collect();
         for grant in self.copied_grants(next) {
             write_grant(&self.shared, tables, pair, next, &grant)?;
             let life = NodeLife {
@@ -257,6 +263,16 @@ impl Commit {
         let key = RowKey::pair(&self.transaction.record.pair).number(u64::from(version.0));
         let bytes = self.shared.seal_short(Table::Versions, &key, &row(entry));
         tables.insert(Table::Versions, key.as_bytes(), &bytes)
+    }
+
+    fn with_outstanding(&self, entry: &AuditEntry, state: &PairState) -> AuditEntry {
+        let grants = entry.version.map_or_else(Vec::new, |version| {
+            let out = self.shared.pairs.batch_valid(state, version);
+            out.into_iter()
+                .map(|grant| (grant.node, grant.id))
+                .collect()
+        });
+        name_outstanding(entry, &grants)
     }
 
     /// The new version's grants, one for every node that holds the old one.

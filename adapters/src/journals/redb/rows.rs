@@ -182,3 +182,135 @@ fn has_work(record: &PairRecord) -> bool {
         .is_some_and(|rotation| !rotation.phase.is_final());
     is_running || record.queued.is_some() || !record.obligations.is_empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use data_encoding::HEXLOWER;
+    use keybaton_messages::{
+        DeploymentId, Epoch, PairTag, Rev, RotationId, SecretVersion, Timestamp, TriggerId, wire,
+    };
+    use keybaton_rotation::{
+        Class, Debt, Due, Gate, Obligation, Owner, Phase, Policy, QueuedTrigger, Reason, Rotation,
+        Severity, VersionEntry,
+    };
+
+    /// The record of [`record`] as it was written on the first day. If this test fails, records
+    /// of nodes that run cannot be read any more: raise the number in [`schema`], and keep reading
+    /// the old one.
+    const GOLDEN: &str = include_str!("../../../golden/record-1.hex");
+
+    fn due(at: u64) -> Due {
+        Due {
+            at: Timestamp(at),
+            wait: Duration::from_millis(1500),
+        }
+    }
+
+    fn version(n: u8, status: VersionStatus) -> VersionEntry {
+        VersionEntry {
+            status,
+            label: Some(Label::new(
+                &DeploymentId::from_digest(&[7; 16]),
+                &PairTag::from_digest(&[9; 16]),
+                Version(u32::from(n)),
+            )),
+            key_id: Some(format!("key_{n}").parse().unwrap()),
+            secret: Some(SecretVersion(u64::from(n))),
+            fp: Some(Fingerprint([n; 32])),
+            issued_at: Some(Timestamp(1000)),
+            expires_at: None,
+            promoted_at: Some(Timestamp(2000)),
+            imported: false,
+        }
+    }
+
+    /// A record in the middle of a rotation, with something in every field.
+    fn record() -> RecordRow {
+        let pair = PairId::new("acme".parse().unwrap(), "openai".parse().unwrap());
+        let owner = Owner {
+            node: "n1".parse().unwrap(),
+            incarnation: Incarnation(3),
+        };
+        let mut record = PairRecord::new(
+            pair.clone(),
+            DeploymentId::from_digest(&[7; 16]),
+            PairTag::from_digest(&[9; 16]),
+            Class::A,
+            owner,
+        );
+        record.rev = Rev(300);
+        record.epoch = Epoch(4);
+        record.gate = Gate::Open;
+        record.active = Some(Version(2));
+        record.next_version = Version(3);
+        record.next_rotation = 13;
+        record
+            .versions
+            .insert(Version(1), version(1, VersionStatus::Draining));
+        record
+            .versions
+            .insert(Version(2), version(2, VersionStatus::Active));
+        record.rotation = Some(Rotation {
+            id: RotationId {
+                pair: pair.clone(),
+                n: 12,
+            },
+            reason: Reason::Requested("suspected leak".into()),
+            severity: Severity::Normal,
+            compromised: None,
+            revoke_by: Some(due(9000)),
+            phase: Phase::Draining {
+                old: Version(1),
+                soft: due(3000),
+                hard: due(4000),
+            },
+            burned: 1,
+            rolled_back: false,
+            key_dead: false,
+            reclaim: None,
+            refused: 1,
+            started_at: Timestamp(1500),
+            drain_max: Some(due(5000)),
+            policy: Policy::default(),
+            error: Some("none".into()),
+        });
+        record.queued = Some(QueuedTrigger {
+            n: 13,
+            reason: Reason::Scheduled,
+            severity: Severity::Emergency,
+            target: Some(Version(2)),
+            revoke_by: None,
+            policy: Policy::default(),
+        });
+        record.obligations.push(Obligation {
+            debt: Debt::Destroy {
+                version: Version(1),
+            },
+            since: Timestamp(1),
+            tries: 2,
+            due: due(7000),
+        });
+        record
+            .triggers
+            .push_back((TriggerId::new("webhook-1").unwrap(), 12));
+        record.next_rotate_at = Some(due(99_000));
+        RecordRow {
+            last_txn: TxnId([5; 16]),
+            record,
+        }
+    }
+
+    #[test]
+    fn a_record_has_the_bytes_it_had_from_the_first_day() {
+        let number = schema(Table::Records);
+        let bytes = wire::encode(number, &record()).unwrap();
+        assert_eq!(HEXLOWER.encode(&bytes), GOLDEN.trim());
+        let golden = HEXLOWER.decode(GOLDEN.trim().as_bytes()).unwrap();
+        let decoded: RecordRow = wire::decode(number, &golden).unwrap();
+        assert_eq!(decoded.record, record().record);
+        assert_eq!(decoded.last_txn, record().last_txn);
+    }
+}
