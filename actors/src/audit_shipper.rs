@@ -36,13 +36,7 @@ impl Actor for AuditShipper {
         (): (),
     ) -> Result<HashMap<PairId, u64>, ActorProcessingErr> {
         self.0.shipper.set(myself.clone());
-        let pairs = self
-            .0
-            .ports
-            .journal
-            .pairs()
-            .await
-            .map_err(|refusal| refusal.to_string())?;
+        let pairs = self.0.ports.journal.pairs().await.map_err(|refusal| refusal.to_string())?;
         for summary in pairs {
             myself.cast(AuditMessage::Ship(summary.pair))?;
         }
@@ -81,20 +75,12 @@ impl AuditShipper {
         let mut reached = after;
         loop {
             let journal = &self.0.ports.journal;
-            let records = journal
-                .audit(pair, reached)
-                .await
-                .map_err(|r| r.to_string())?;
+            let records = journal.audit(pair, reached).await.map_err(|r| r.to_string())?;
             let Some(last) = records.last() else {
                 return Ok(reached);
             };
             let seq = last.seq;
-            self.0
-                .ports
-                .audit
-                .ship(&records)
-                .await
-                .map_err(|refusal| refusal.to_string())?;
+            self.0.ports.audit.ship(&records).await.map_err(|refusal| refusal.to_string())?;
             reached = seq;
         }
     }

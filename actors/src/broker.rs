@@ -113,10 +113,7 @@ impl Broker {
     /// Every cell of this node.
     #[must_use]
     pub fn cells(&self) -> Vec<Arc<PairCell>> {
-        self.cells
-            .iter()
-            .map(|entry| entry.value().clone())
-            .collect()
+        self.cells.iter().map(|entry| entry.value().clone()).collect()
     }
 }
 
@@ -124,17 +121,13 @@ impl PairCell {
     /// Whether this version is open: handed out to whoever asks.
     #[must_use]
     pub fn is_open(&self, version: Version) -> bool {
-        self.slots
-            .current()
-            .is_some_and(|(current, _)| current == version.0)
+        self.slots.current().is_some_and(|(current, _)| current == version.0)
     }
 
     /// The version that is handed out, one atomic read.
     #[must_use]
     pub fn current(&self) -> Option<(Version, u64)> {
-        self.slots
-            .current()
-            .map(|(version, generation)| (Version(version), generation))
+        self.slots.current().map(|(version, generation)| (Version(version), generation))
     }
 
     /// Versions whose secret is in memory and that are not handed out any more.
@@ -164,10 +157,7 @@ impl PairCell {
         self.slots
             .holders(version.0)
             .into_iter()
-            .map(|holder| HolderView {
-                task: holder.name,
-                leases: holder.leases,
-            })
+            .map(|holder| HolderView { task: holder.name, leases: holder.leases })
             .collect()
     }
 
@@ -196,11 +186,7 @@ impl PairCell {
     /// The last drains of this pair on this node, oldest first.
     #[must_use]
     pub fn drains(&self) -> Vec<DrainReport> {
-        self.drains
-            .lock()
-            .iter()
-            .map(|drain| drain.report())
-            .collect()
+        self.drains.lock().iter().map(|drain| drain.report()).collect()
     }
 
     /// Hands a version out from here on. The secret is in place before the slot is.
@@ -224,9 +210,7 @@ impl PairCell {
         self.newest.store(Some(open.clone()));
         let published = self.slots.publish(version.0);
         if published.is_err() {
-            self.versions
-                .lock()
-                .retain(|kept| !Arc::ptr_eq(kept, &open));
+            self.versions.lock().retain(|kept| !Arc::ptr_eq(kept, &open));
             self.newest.store(None);
         }
         self.changed.notify_waiters();
@@ -269,11 +253,7 @@ impl PairCell {
     /// A version that was rolled back to has had several slots; they drain as one.
     fn drains_of(&self, version: Version) -> Vec<Arc<Drain>> {
         let versions = self.versions.lock();
-        versions
-            .iter()
-            .filter(|open| open.version == version)
-            .map(|o| o.drain.clone())
-            .collect()
+        versions.iter().filter(|open| open.version == version).map(|o| o.drain.clone()).collect()
     }
 
     fn remember(&self, drain: Arc<Drain>) {
@@ -286,16 +266,9 @@ impl PairCell {
 
     /// Lets go of the secrets of drained versions.
     pub(crate) fn forget_drained(&self) {
-        self.versions
-            .lock()
-            .retain(|open| open.drain.drained.get().is_none());
+        self.versions.lock().retain(|open| open.drain.drained.get().is_none());
         let drained = |open: &OpenVersion| open.drain.drained.get().is_some();
-        if self
-            .newest
-            .load()
-            .as_ref()
-            .is_some_and(|open| drained(open))
-        {
+        if self.newest.load().as_ref().is_some_and(|open| drained(open)) {
             self.newest.store(None);
         }
     }
@@ -314,12 +287,7 @@ impl PairCell {
         if let Some(open) = newest.as_ref().filter(|open| open.version == version) {
             return Some(open.clone());
         }
-        self.versions
-            .lock()
-            .iter()
-            .rev()
-            .find(|open| open.version == version)
-            .cloned()
+        self.versions.lock().iter().rev().find(|open| open.version == version).cloned()
     }
 
     /// How often a refused key was probed and found alive.
@@ -358,8 +326,7 @@ impl Drain {
         if let Some((closed, _)) = self.closed.get() {
             let remaining = at.saturating_duration_since(*closed).as_micros();
             let remaining = u64::try_from(remaining).unwrap_or(u64::MAX);
-            self.longest_remaining_us
-                .fetch_max(remaining, Ordering::Relaxed);
+            self.longest_remaining_us.fetch_max(remaining, Ordering::Relaxed);
         }
     }
 

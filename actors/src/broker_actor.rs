@@ -111,18 +111,10 @@ impl Actor for BrokerActor {
             }
             BrokerMessage::Signal(pair, version) => self.signal(&pair, version),
             BrokerMessage::Cut(pair, version) => self.cut(&pair, version),
-            BrokerMessage::Refused {
-                pair,
-                version,
-                task,
-            } => {
+            BrokerMessage::Refused { pair, version, task } => {
                 self.refused(&myself, state, pair, version, task);
             }
-            BrokerMessage::Verdict {
-                pair,
-                version,
-                dead,
-            } => {
+            BrokerMessage::Verdict { pair, version, dead } => {
                 self.verdict(state, pair, version, dead);
             }
         }
@@ -145,9 +137,7 @@ impl BrokerActor {
         };
         let myself = myself.clone();
         tokio::spawn(async move {
-            let ended = std::panic::AssertUnwindSafe(errand.run())
-                .catch_unwind()
-                .await;
+            let ended = std::panic::AssertUnwindSafe(errand.run()).catch_unwind().await;
             let again = ended.unwrap_or(Some(STORE_RETRY_MAX));
             // A BrokerActor that died meanwhile attends every pair when it starts again.
             let _ = myself.cast(BrokerMessage::Attended { pair, again });
@@ -163,11 +153,7 @@ impl BrokerActor {
     ) {
         let desk = state.desks.entry(pair.clone()).or_default();
         desk.busy = false;
-        desk.failures = if again.is_some() {
-            desk.failures.saturating_add(1)
-        } else {
-            0
-        };
+        desk.failures = if again.is_some() { desk.failures.saturating_add(1) } else { 0 };
         if let Some(after) = again {
             let _timer = myself.send_after(after, move || BrokerMessage::Attend(pair));
         } else if std::mem::take(&mut desk.asked_again) {
@@ -178,10 +164,7 @@ impl BrokerActor {
     fn signal(&self, pair: &PairId, version: Version) {
         let cell = self.0.broker.cell(pair);
         for holder in cell.holders(version) {
-            let key = TaskKey {
-                tenant: pair.tenant.clone(),
-                task: holder.task,
-            };
+            let key = TaskKey { tenant: pair.tenant.clone(), task: holder.task };
             self.0.tasks.wake(&key);
         }
     }
@@ -210,19 +193,12 @@ impl BrokerActor {
         let myself = myself.clone();
         tokio::spawn(async move {
             let dead = confirm_dead(&shared, &pair, version).await;
-            let _ = myself.cast(BrokerMessage::Verdict {
-                pair,
-                version,
-                dead,
-            });
+            let _ = myself.cast(BrokerMessage::Verdict { pair, version, dead });
         });
     }
 
     fn verdict(&self, state: &mut BrokerState, pair: PairId, version: Version, dead: bool) {
-        let reports = state
-            .reports
-            .remove(&(pair.clone(), version))
-            .unwrap_or_default();
+        let reports = state.reports.remove(&(pair.clone(), version)).unwrap_or_default();
         if !dead {
             self.0.broker.cell(&pair).note_alive();
             return;
@@ -253,9 +229,7 @@ async fn confirm_dead(shared: &Shared, pair: &PairId, version: Version) -> bool 
 }
 
 fn backoff(failures: u32) -> std::time::Duration {
-    STORE_RETRY_MIN
-        .saturating_mul(1 << failures.min(16))
-        .min(STORE_RETRY_MAX)
+    STORE_RETRY_MIN.saturating_mul(1 << failures.min(16)).min(STORE_RETRY_MAX)
 }
 
 /// One look at a pair, and the mending of what differs.
@@ -275,8 +249,7 @@ impl Errand {
         match self.mend(&mut highest).await {
             Ok(()) => None,
             Err(GrantError::NoPair) => {
-                self.cell
-                    .set_why("no key was ever asked for; provision the pair");
+                self.cell.set_why("no key was ever asked for; provision the pair");
                 None
             }
             Err(GrantError::Fenced) => {
@@ -298,13 +271,8 @@ impl Errand {
     }
 
     async fn mend(&self, rev: &mut Option<Rev>) -> Result<(), GrantError> {
-        let mut standing = self.ask(
-            self.shared
-                .ports
-                .journal
-                .standing(&self.cell.pair, &self.shared.life)
-                .await,
-        )?;
+        let mut standing =
+            self.ask(self.shared.ports.journal.standing(&self.cell.pair, &self.shared.life).await)?;
         if rev.is_some_and(|seen| standing.rev < seen) {
             return Ok(());
         }
@@ -339,9 +307,7 @@ impl Errand {
             let shared = self.shared.clone();
             let pair = self.cell.pair.clone();
             self.cell.close_except(active, move |_| {
-                shared
-                    .broker_inbox
-                    .cast(BrokerMessage::Attend(pair.clone()));
+                shared.broker_inbox.cast(BrokerMessage::Attend(pair.clone()));
             });
         }
         self.cell.set_why(why(standing));
@@ -357,10 +323,7 @@ impl Errand {
         }
         let id = GrantId(self.shared.ports.entropy.bytes16());
         let asked =
-            self.shared
-                .ports
-                .journal
-                .grant(&self.cell.pair, version, &self.shared.life, id);
+            self.shared.ports.journal.grant(&self.cell.pair, version, &self.shared.life, id);
         self.ask(asked.await).map(Some)
     }
 
@@ -373,8 +336,7 @@ impl Errand {
         }
         let ports = &self.shared.ports;
         let Some(entry) = ports.providers.get(&self.cell.pair.provider) else {
-            self.cell
-                .set_why("the provider is not configured on this node");
+            self.cell.set_why("the provider is not configured on this node");
             return Ok(());
         };
         let stored = ports
@@ -393,10 +355,7 @@ impl Errand {
     }
 
     async fn return_emptied(&self, standing: &Standing) -> Result<(), GrantError> {
-        let leaving = standing
-            .grants
-            .iter()
-            .filter(|grant| grant.status != VersionStatus::Active);
+        let leaving = standing.grants.iter().filter(|grant| grant.status != VersionStatus::Active);
         for grant in leaving {
             let is_open = self.cell.is_open(grant.version);
             if is_open || !self.cell.is_drained(grant.version) {
@@ -410,19 +369,12 @@ impl Errand {
     async fn return_one(&self, grant: &GrantRow) -> Result<(), GrantError> {
         let pair = &self.cell.pair;
         let journal = &self.shared.ports.journal;
-        self.ask(
-            journal
-                .return_grant(pair, grant.version, &self.shared.life, grant.id)
-                .await,
-        )?;
+        self.ask(journal.return_grant(pair, grant.version, &self.shared.life, grant.id).await)?;
         let left = journal
             .count_grants(pair, grant.version)
             .await
             .map_err(|refusal| GrantError::Unavailable(refusal.to_string()))?;
-        let input = Input::GrantReturned {
-            version: grant.version,
-            left,
-        };
+        let input = Input::GrantReturned { version: grant.version, left };
         self.shared.to_pair(pair, RotationMessage::Happened(input));
         Ok(())
     }
@@ -440,9 +392,6 @@ fn why(standing: &Standing) -> String {
         Gate::Paused(Pause::NoCredential) => {
             "the gate is paused: there is no live key; see the pair's rotation".into()
         }
-        Gate::Open => format!(
-            "r{}: the version is being opened on this node",
-            standing.rev.0
-        ),
+        Gate::Open => format!("r{}: the version is being opened on this node", standing.rev.0),
     }
 }

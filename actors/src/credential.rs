@@ -111,16 +111,7 @@ impl CredentialHandle {
         let cell = shared.broker.cell(pair);
         let member = cell.slots.join(task.clone());
         let last_used = AtomicU32::new(0);
-        Self {
-            inner: Arc::new(Inner {
-                shared,
-                cell,
-                member,
-                task,
-                call_time_max,
-                last_used,
-            }),
-        }
+        Self { inner: Arc::new(Inner { shared, cell, member, task, call_time_max, last_used }) }
     }
 
     /// The pair behind the handle.
@@ -139,9 +130,7 @@ impl CredentialHandle {
     /// The version that this handle, or a clone of it, took last.
     #[must_use]
     pub fn last_used(&self) -> Option<Version> {
-        Some(self.inner.last_used.load(Ordering::Relaxed))
-            .filter(|used| *used > 0)
-            .map(Version)
+        Some(self.inner.last_used.load(Ordering::Relaxed)).filter(|used| *used > 0).map(Version)
     }
 
     /// Takes the present version for one call, waiting while the gate is paused.
@@ -149,9 +138,7 @@ impl CredentialHandle {
     /// # Errors
     /// [`AcquireError`]; waiting is bounded by [`ACQUIRE_WAIT_MAX`].
     pub async fn call(&self) -> Result<CallLease, AcquireError> {
-        Ok(CallLease {
-            held: self.acquire().await?,
-        })
+        Ok(CallLease { held: self.acquire().await? })
     }
 
     /// Takes the present version without waiting; `None` while the gate is paused. For code that
@@ -168,10 +155,7 @@ impl CredentialHandle {
     /// # Errors
     /// As [`CredentialHandle::call`].
     pub async fn session(&self) -> Result<SessionLease, AcquireError> {
-        Ok(SessionLease {
-            held: self.acquire().await?,
-            cell: self.inner.cell.clone(),
-        })
+        Ok(SessionLease { held: self.acquire().await?, cell: self.inner.cell.clone() })
     }
 
     /// Sends a request under the present version and returns the response with its lease.
@@ -198,9 +182,7 @@ impl CredentialHandle {
                 _ => return Err(CallError::Refused { version }),
             }
         }
-        Err(CallError::Refused {
-            version: self.current().map_or(Version(0), |(v, _)| v),
-        })
+        Err(CallError::Refused { version: self.current().map_or(Version(0), |(v, _)| v) })
     }
 
     async fn send_once(
@@ -218,12 +200,7 @@ impl CredentialHandle {
             response = self.inner.shared.http.execute(request) => response,
         };
         let response = response.map_err(|error| CallError::Transport(error.without_url()))?;
-        Ok(HeldResponse {
-            response,
-            lease,
-            deadline,
-            call_time_max,
-        })
+        Ok(HeldResponse { response, lease, deadline, call_time_max })
     }
 
     /// Checks the fence and sets the lease's header, marked sensitive. The last thing to do before
@@ -269,18 +246,13 @@ impl CredentialHandle {
     }
 
     fn may_act(&self) -> bool {
-        self.inner
-            .shared
-            .fence
-            .may_act(self.inner.shared.ports.clock.as_ref())
+        self.inner.shared.fence.may_act(self.inner.shared.ports.clock.as_ref())
     }
 
     fn try_acquire(&self) -> Option<Held> {
         let lease = self.inner.member.acquire_owned().ok()?;
         let open = self.inner.cell.opened(Version(lease.version()))?;
-        self.inner
-            .last_used
-            .store(lease.version(), Ordering::Relaxed);
+        self.inner.last_used.store(lease.version(), Ordering::Relaxed);
         Some(Held { lease, open })
     }
 
@@ -299,10 +271,7 @@ impl CredentialHandle {
         let waiting = Waiting::begin(cell);
         if waiting.place > WAITERS_MAX {
             let after = Duration::from_secs(1);
-            return Err(AcquireError::Busy {
-                pair: cell.pair.clone(),
-                after,
-            });
+            return Err(AcquireError::Busy { pair: cell.pair.clone(), after });
         }
         let deadline = tokio::time::Instant::now() + ACQUIRE_WAIT_MAX;
         loop {
@@ -315,10 +284,7 @@ impl CredentialHandle {
             if !self.may_act() {
                 return Err(AcquireError::Fenced);
             }
-            self.inner
-                .shared
-                .broker_inbox
-                .cast(BrokerMessage::Attend(cell.pair.clone()));
+            self.inner.shared.broker_inbox.cast(BrokerMessage::Attend(cell.pair.clone()));
             if tokio::time::timeout_at(deadline, changed).await.is_err() {
                 return Err(AcquireError::Paused {
                     pair: cell.pair.clone(),
@@ -337,10 +303,7 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     fn begin(cell: &'a PairCell) -> Self {
-        Self {
-            place: cell.wait_begins(),
-            cell,
-        }
+        Self { place: cell.wait_begins(), cell }
     }
 }
 

@@ -27,10 +27,7 @@ impl Fence {
     /// A fence that is down, with this lease.
     #[must_use]
     pub fn new(lease: LeaseView) -> Self {
-        Self {
-            fenced: AtomicBool::new(false),
-            lease,
-        }
+        Self { fenced: AtomicBool::new(false), lease }
     }
 
     /// Stops this node for good; there is no way back within one life.

@@ -34,9 +34,7 @@ fn set(shared: &Shared) {
         set_credential(shared, &record);
     }
     let tasks = shared.tasks.list(None);
-    let parked = tasks
-        .iter()
-        .filter(|(_, view)| matches!(view.state, TaskState::Parked(_)));
+    let parked = tasks.iter().filter(|(_, view)| matches!(view.state, TaskState::Parked(_)));
     metrics::gauge!("keybaton_tasks_stuck").set(as_f64(parked.count() as u64));
     metrics::gauge!("keybaton_tasks_live").set(as_f64(shared.tasks.live() as u64));
 }
@@ -45,16 +43,9 @@ fn set_holders(shared: &Shared, record: &PairRecord) {
     let cell = shared.broker.cell(&record.pair);
     let held = |version: &Version| cell.holder_count(*version);
     let current = record.active.as_ref().map_or(0, held);
-    let is_leaving = |status| {
-        matches!(
-            status,
-            VersionStatus::Draining | VersionStatus::RevokePending
-        )
-    };
-    let leaving = record
-        .versions
-        .iter()
-        .filter(|(_, entry)| is_leaving(entry.status));
+    let is_leaving =
+        |status| matches!(status, VersionStatus::Draining | VersionStatus::RevokePending);
+    let leaving = record.versions.iter().filter(|(_, entry)| is_leaving(entry.status));
     let draining: u64 = leaving.map(|(version, _)| held(version)).sum();
     for (status, count) in [("current", current), ("draining", draining)] {
         metrics::gauge!("keybaton_credential_holders",
@@ -65,10 +56,7 @@ fn set_holders(shared: &Shared, record: &PairRecord) {
 }
 
 fn set_credential(shared: &Shared, record: &PairRecord) {
-    let Some(entry) = record
-        .active
-        .and_then(|active| record.versions.get(&active))
-    else {
+    let Some(entry) = record.active.and_then(|active| record.versions.get(&active)) else {
         return;
     };
     let provider = || record.pair.provider.to_string();
@@ -88,10 +76,7 @@ fn label(tenant: &TenantId) -> String {
     tenant.to_string()
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "gauges are floats; counts stay far below 2^52"
-)]
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats; counts stay far below 2^52")]
 fn as_f64(count: u64) -> f64 {
     count as f64
 }

@@ -24,10 +24,7 @@ impl IssueJobs {
     #[must_use]
     pub fn begin(&self, label: &Label) -> IssueJob<'_> {
         self.0.insert(label.clone(), Arc::new(Notify::new()));
-        IssueJob {
-            jobs: self,
-            label: label.clone(),
-        }
+        IssueJob { jobs: self, label: label.clone() }
     }
 
     /// Waits until no job for the label is under way.

@@ -31,17 +31,10 @@ pub(crate) fn start(
     pair: &PairId,
     effect: Effect,
 ) {
-    let job = Job {
-        shared: shared.clone(),
-        actor: actor.clone(),
-        pair: pair.clone(),
-    };
+    let job = Job { shared: shared.clone(), actor: actor.clone(), pair: pair.clone() };
     match effect {
         Effect::Sweep { label } => {
-            let request = SweepRequest {
-                pair: pair.clone(),
-                label,
-            };
+            let request = SweepRequest { pair: pair.clone(), label };
             shared.sweeper.cast(SweeperMessage::Sweep(request));
         }
         Effect::Publish => job.detach(Job::publish),
@@ -93,51 +86,25 @@ impl Job {
     async fn answer(self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Preflight { attempt } => Some(self.preflight(attempt).await),
-            Effect::Issue {
-                version,
-                label,
-                lifetime,
-                timeout,
-            } => Some(self.issue(version, label, lifetime, timeout).await),
+            Effect::Issue { version, label, lifetime, timeout } => {
+                Some(self.issue(version, label, lifetime, timeout).await)
+            }
             Effect::Locate { version, label } => Some(self.locate(version, &label).await),
-            Effect::Probe {
-                version,
-                secret,
-                attempt,
-            } => {
+            Effect::Probe { version, secret, attempt } => {
                 let health = self.probe(secret).await;
-                Some(Input::Probed {
-                    version,
-                    attempt,
-                    health,
-                })
+                Some(Input::Probed { version, attempt, health })
             }
-            Effect::Revoke {
-                version,
-                key_id,
-                confirm_dead,
-            } => Some(self.revoke(version, &key_id, confirm_dead).await),
-            Effect::Destroy {
-                version,
-                secret,
-                label,
-            } => Some(self.destroy(version, secret, label).await),
+            Effect::Revoke { version, key_id, confirm_dead } => {
+                Some(self.revoke(version, &key_id, confirm_dead).await)
+            }
+            Effect::Destroy { version, secret, label } => {
+                Some(self.destroy(version, secret, label).await)
+            }
             Effect::Count { version } => {
-                let counted = self
-                    .shared
-                    .ports
-                    .journal
-                    .count_grants(&self.pair, version)
-                    .await;
-                counted
-                    .ok()
-                    .map(|left| Input::GrantReturned { version, left })
+                let counted = self.shared.ports.journal.count_grants(&self.pair, version).await;
+                counted.ok().map(|left| Input::GrantReturned { version, left })
             }
-            Effect::Ask {
-                version,
-                label,
-                until,
-            } => {
+            Effect::Ask { version, label, until } => {
                 tracing::warn!(
                     pair = %self.pair, %version, %label, until_ms = until.0,
                     "a person must create the key with this label as its name and submit it"
@@ -149,16 +116,9 @@ impl Job {
     }
 
     fn entry(&self) -> Result<&ProviderEntry, Refusal> {
-        self.shared
-            .ports
-            .providers
-            .get(&self.pair.provider)
-            .ok_or_else(|| {
-                Refusal::denied(
-                    Denial::NotFound,
-                    "the provider is not configured on this node",
-                )
-            })
+        self.shared.ports.providers.get(&self.pair.provider).ok_or_else(|| {
+            Refusal::denied(Denial::NotFound, "the provider is not configured on this node")
+        })
     }
 
     async fn preflight(&self, attempt: Version) -> Input {
@@ -170,12 +130,7 @@ impl Job {
                     Refusal::Busy { after, .. } => *after,
                     _ => None,
                 };
-                Input::PreflightRefused {
-                    attempt,
-                    after,
-                    page,
-                    why: refusal.to_string(),
-                }
+                Input::PreflightRefused { attempt, after, page, why: refusal.to_string() }
             }
         }
     }
@@ -198,12 +153,7 @@ impl Job {
             return Health::Unknown;
         };
         match self.shared.ports.secrets.read(&self.pair, secret).await {
-            Ok(stored) => {
-                entry
-                    .provider
-                    .probe(&self.pair.tenant, &stored.secret)
-                    .await
-            }
+            Ok(stored) => entry.provider.probe(&self.pair.tenant, &stored.secret).await,
             Err(_) => Health::Unknown,
         }
     }
@@ -214,11 +164,7 @@ impl Job {
         key_id: &ProviderKeyId,
         confirm_dead: Option<SecretVersion>,
     ) -> Input {
-        let refused = |after, why| Input::RevokeRefused {
-            version,
-            after,
-            why,
-        };
+        let refused = |after, why| Input::RevokeRefused { version, after, why };
         if !self.shared.fence.may_act(self.shared.ports.clock.as_ref()) {
             return refused(None, "this node lost its lease".into());
         }
@@ -263,10 +209,7 @@ impl Job {
     ) -> Input {
         match self.try_destroy(secret, label).await {
             Ok(()) => Input::Destroyed { version },
-            Err(refusal) => Input::DestroyFailed {
-                version,
-                why: refusal.to_string(),
-            },
+            Err(refusal) => Input::DestroyFailed { version, why: refusal.to_string() },
         }
     }
 
@@ -307,13 +250,7 @@ impl Job {
     }
 
     async fn witness(self, witness: Witness) {
-        if let Err(refusal) = self
-            .shared
-            .ports
-            .secrets
-            .put_witness(&self.pair, witness)
-            .await
-        {
+        if let Err(refusal) = self.shared.ports.secrets.put_witness(&self.pair, witness).await {
             tracing::warn!(pair = %self.pair, %refusal, "witness not written");
         }
     }
@@ -322,10 +259,7 @@ impl Job {
 fn time_limit(effect: &Effect) -> Duration {
     match effect {
         Effect::Issue { timeout, .. } => *timeout + SECRET_PUT_PATIENCE + QUESTION_MAX,
-        Effect::Revoke {
-            confirm_dead: Some(_),
-            ..
-        } => CONFIRM_DEAD_MAX + QUESTION_MAX,
+        Effect::Revoke { confirm_dead: Some(_), .. } => CONFIRM_DEAD_MAX + QUESTION_MAX,
         // Asks until the store answers.
         Effect::Locate { .. } => Duration::MAX,
         _ => QUESTION_MAX,
@@ -342,25 +276,18 @@ fn careful_answer(effect: &Effect) -> Option<Input> {
             page: false,
             why: why(),
         }),
-        Effect::Issue { version, .. } => Some(Input::IssueUnknown {
-            version: *version,
-            why: why(),
-        }),
-        Effect::Probe {
-            version, attempt, ..
-        } => Some(Input::Probed {
-            version: *version,
-            attempt: *attempt,
-            health: Health::Unknown,
-        }),
-        Effect::Revoke { version, .. } => Some(Input::RevokeUnknown {
-            version: *version,
-            why: why(),
-        }),
-        Effect::Destroy { version, .. } => Some(Input::DestroyFailed {
-            version: *version,
-            why: why(),
-        }),
+        Effect::Issue { version, .. } => {
+            Some(Input::IssueUnknown { version: *version, why: why() })
+        }
+        Effect::Probe { version, attempt, .. } => {
+            Some(Input::Probed { version: *version, attempt: *attempt, health: Health::Unknown })
+        }
+        Effect::Revoke { version, .. } => {
+            Some(Input::RevokeUnknown { version: *version, why: why() })
+        }
+        Effect::Destroy { version, .. } => {
+            Some(Input::DestroyFailed { version: *version, why: why() })
+        }
         _ => None,
     }
 }
@@ -369,38 +296,22 @@ fn careful_answer(effect: &Effect) -> Option<Input> {
 pub(crate) async fn sweep(shared: &Shared, request: &SweepRequest) -> Vec<Input> {
     let SweepRequest { pair, label } = request;
     let asked: Timestamp = shared.ports.clock.now();
-    let failed = |why: String| {
-        vec![Input::SweepFailed {
-            label: label.clone(),
-            why,
-        }]
-    };
+    let failed = |why: String| vec![Input::SweepFailed { label: label.clone(), why }];
     let Some(entry) = shared.ports.providers.get(&pair.provider) else {
         return failed("the provider is not configured on this node".into());
     };
-    let listed = tokio::time::timeout(
-        QUESTION_MAX,
-        entry.provider.list(&pair.tenant, label.as_str()),
-    );
+    let listed =
+        tokio::time::timeout(QUESTION_MAX, entry.provider.list(&pair.tenant, label.as_str()));
     match listed.await {
         Err(_elapsed) => failed("no answer to the listing".into()),
         Ok(Err(refusal)) => failed(refusal.to_string()),
         Ok(Ok(keys)) => {
-            let ours: Vec<_> = keys
-                .into_iter()
-                .filter(|key| key.name == label.as_str())
-                .collect();
-            let swept = |found| Input::Swept {
-                label: label.clone(),
-                asked,
-                found,
-            };
+            let ours: Vec<_> = keys.into_iter().filter(|key| key.name == label.as_str()).collect();
+            let swept = |found| Input::Swept { label: label.clone(), asked, found };
             if ours.is_empty() {
                 vec![swept(None)]
             } else {
-                ours.into_iter()
-                    .map(|key| swept(Some(key.key_id)))
-                    .collect()
+                ours.into_iter().map(|key| swept(Some(key.key_id))).collect()
             }
         }
     }

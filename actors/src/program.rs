@@ -74,11 +74,7 @@ pub struct RestartPolicy {
 
 impl Default for RestartPolicy {
     fn default() -> Self {
-        Self {
-            attempts: STEP_ATTEMPTS_MAX,
-            pause_min: STEP_RETRY_MIN,
-            pause_max: STEP_RETRY_MAX,
-        }
+        Self { attempts: STEP_ATTEMPTS_MAX, pause_min: STEP_RETRY_MIN, pause_max: STEP_RETRY_MAX }
     }
 }
 
@@ -86,9 +82,7 @@ impl RestartPolicy {
     /// The pause before the next try, after `tries` of them.
     pub(crate) fn pause(&self, tries: u32) -> Duration {
         let doublings = tries.saturating_sub(1).min(16);
-        self.pause_min
-            .saturating_mul(1 << doublings)
-            .min(self.pause_max)
+        self.pause_min.saturating_mul(1 << doublings).min(self.pause_max)
     }
 }
 
@@ -160,11 +154,7 @@ pub trait Program: Send + Sync + 'static {
         _state: &Self::State,
         _context: &StepContext<'_>,
     ) -> impl Future<Output = Result<Option<Progress<Self::Outcome>>, StepError>> + Send {
-        async {
-            Err(StepError::Park(
-                "the step was cut and nobody can tell what it did".into(),
-            ))
-        }
+        async { Err(StepError::Park("the step was cut and nobody can tell what it did".into())) }
     }
 
     /// Folds an outcome into the state. Must be pure: it is run again on every resume.
@@ -207,12 +197,7 @@ impl StepContext<'_> {
         body: &impl Serialize,
     ) -> Result<A, StepError> {
         let idem: String = self.idem.iter().map(|byte| format!("{byte:02x}")).collect();
-        let request = self
-            .http
-            .post(url)
-            .header("idempotency-key", idem)
-            .json(body)
-            .build();
+        let request = self.http.post(url).header("idempotency-key", idem).json(body).build();
         let request = request.map_err(|error| StepError::Fail(error.to_string()))?;
         let response = self.credential.send(request).await?;
         let status = response.status();
@@ -282,21 +267,9 @@ impl<O> Kept<O> {
 impl<O> From<Progress<O>> for Kept<O> {
     fn from(progress: Progress<O>) -> Self {
         match progress {
-            Progress::Continue(outcome) => Self {
-                rest: None,
-                done: false,
-                outcome,
-            },
-            Progress::Rest(outcome, rest) => Self {
-                rest: Some(rest),
-                done: false,
-                outcome,
-            },
-            Progress::Done(outcome) => Self {
-                rest: None,
-                done: true,
-                outcome,
-            },
+            Progress::Continue(outcome) => Self { rest: None, done: false, outcome },
+            Progress::Rest(outcome, rest) => Self { rest: Some(rest), done: false, outcome },
+            Progress::Done(outcome) => Self { rest: None, done: true, outcome },
         }
     }
 }
@@ -390,10 +363,7 @@ impl Programs {
             P::KIND,
             Box::new(move |state| {
                 let state = wire::decode(SCHEMA, state)?;
-                Ok(Box::new(Live {
-                    program: program.clone(),
-                    state,
-                }))
+                Ok(Box::new(Live { program: program.clone(), state }))
             }),
         );
     }

@@ -113,16 +113,10 @@ impl Actor for RotationActor {
         message: RotationMessage,
         work: &mut PairWork,
     ) -> Result<(), ActorProcessingErr> {
-        let mut turn = Turn {
-            shared: &self.0,
-            myself: &myself,
-            work,
-        };
+        let mut turn = Turn { shared: &self.0, myself: &myself, work };
         // Boxed, so that an idle pair does not carry the size of its busiest moment.
         let span = telemetry::span(&turn.work.pair, turn.rotation().as_ref());
-        Box::pin(turn.handle(message).instrument(span))
-            .await
-            .map_err(Into::into)
+        Box::pin(turn.handle(message).instrument(span)).await.map_err(Into::into)
     }
 }
 
@@ -158,10 +152,7 @@ impl Turn<'_> {
     async fn begin(&mut self) -> Result<(), String> {
         let stored = self.load().await?;
         let life = &self.shared.life;
-        let owner = Owner {
-            node: life.node.clone(),
-            incarnation: life.incarnation,
-        };
+        let owner = Owner { node: life.node.clone(), incarnation: life.incarnation };
         let pair = &self.work.pair;
         let record = match stored {
             Some(record) => record,
@@ -176,10 +167,7 @@ impl Turn<'_> {
             }
         };
         self.work.record = Some(record);
-        let started = Input::Started {
-            node: life.node.clone(),
-            incarnation: life.incarnation,
-        };
+        let started = Input::Started { node: life.node.clone(), incarnation: life.incarnation };
         self.take(started, None).await
     }
 
@@ -206,10 +194,7 @@ impl Turn<'_> {
         let mut input = input;
         for _ in 0..GUARD_ROUNDS_MAX {
             if let Some(why) = &self.work.stopped {
-                send(
-                    reply.take(),
-                    Reply::Refused(format!("the pair is stopped: {why}")),
-                );
+                send(reply.take(), Reply::Refused(format!("the pair is stopped: {why}")));
                 return Ok(());
             }
             let Some(record) = self.work.record.clone() else {
@@ -228,10 +213,7 @@ impl Turn<'_> {
                     }
                     Committed::Instead(meant) => {
                         if let Some(port) = reply.take() {
-                            send(
-                                Some(port),
-                                Reply::Refused("the key is already known".into()),
-                            );
+                            send(Some(port), Reply::Refused("the key is already known".into()));
                         }
                         input = meant;
                         continue;
@@ -247,10 +229,7 @@ impl Turn<'_> {
             self.carry_out(effects, &mut reply);
             return Ok(());
         }
-        Err(format!(
-            "{}: guards were refused {GUARD_ROUNDS_MAX} times in a row",
-            self.work.pair
-        ))
+        Err(format!("{}: guards were refused {GUARD_ROUNDS_MAX} times in a row", self.work.pair))
     }
 
     fn decide(&self, record: &PairRecord, input: &Input) -> Result<Decision, String> {
@@ -318,19 +297,12 @@ impl Turn<'_> {
         let changes_handing_out = before.gate != next.gate
             || before.active != next.active
             || before.epoch != next.epoch
-            || before
-                .versions
-                .iter()
-                .any(|(v, entry)| next.status(*v) != Some(entry.status));
+            || before.versions.iter().any(|(v, entry)| next.status(*v) != Some(entry.status));
         self.work.record = Some(next);
         if changes_handing_out {
-            self.shared
-                .broker_inbox
-                .cast(BrokerMessage::Attend(self.work.pair.clone()));
+            self.shared.broker_inbox.cast(BrokerMessage::Attend(self.work.pair.clone()));
         }
-        self.shared
-            .shipper
-            .cast(AuditMessage::Ship(self.work.pair.clone()));
+        self.shared.shipper.cast(AuditMessage::Ship(self.work.pair.clone()));
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>, reply: &mut Option<ReplyPort>) {
@@ -344,9 +316,7 @@ impl Turn<'_> {
         let pair = self.work.pair.clone();
         match effect {
             Effect::Arm(Timer::Rotate, due) => {
-                self.shared
-                    .scheduler
-                    .cast(SchedulerMessage::Due(pair, due.at));
+                self.shared.scheduler.cast(SchedulerMessage::Due(pair, due.at));
             }
             Effect::Arm(timer, due) => {
                 let now = self.shared.ports.clock.now();
@@ -357,54 +327,33 @@ impl Turn<'_> {
                 self.shared.broker_inbox.cast(BrokerMessage::Attend(pair));
             }
             Effect::Signal { version, .. } => {
-                self.shared
-                    .broker_inbox
-                    .cast(BrokerMessage::Signal(pair, version));
+                self.shared.broker_inbox.cast(BrokerMessage::Signal(pair, version));
             }
             Effect::Cut { version } => {
-                self.shared
-                    .broker_inbox
-                    .cast(BrokerMessage::Cut(pair, version));
+                self.shared.broker_inbox.cast(BrokerMessage::Cut(pair, version));
             }
             Effect::Page(page) => telemetry::page(&pair, self.rotation().as_ref(), &page.why),
             Effect::Reply(answer) => send(reply.take(), answer),
-            job => jobs::start(
-                self.shared,
-                self.myself,
-                self.work.record.as_ref(),
-                &pair,
-                job,
-            ),
+            job => jobs::start(self.shared, self.myself, self.work.record.as_ref(), &pair, job),
         }
     }
 
     fn arm(&mut self, timer: Timer, wait: Duration) {
         self.work.timer_numbers += 1;
         let number = self.work.timer_numbers;
-        let handle = self
-            .myself
-            .send_after(wait, move || RotationMessage::Rang(timer, number));
+        let handle = self.myself.send_after(wait, move || RotationMessage::Rang(timer, number));
         if let Some((_, replaced)) = self.work.timers.insert(timer, (number, handle)) {
             replaced.abort();
         }
     }
 
     fn rotation(&self) -> Option<RotationId> {
-        self.work
-            .record
-            .as_ref()?
-            .rotation
-            .as_ref()
-            .map(|rotation| rotation.id.clone())
+        self.work.record.as_ref()?.rotation.as_ref().map(|rotation| rotation.id.clone())
     }
 
     /// The pair stops: a wrong guess about a key is worse than a key that is not rotated.
     fn stop(&mut self, why: String) -> Result<(), String> {
-        telemetry::page(
-            &self.work.pair,
-            self.rotation().as_ref(),
-            &format!("pair stopped: {why}"),
-        );
+        telemetry::page(&self.work.pair, self.rotation().as_ref(), &format!("pair stopped: {why}"));
         self.shared.views.show_stopped(&self.work.pair, &why);
         for (_, (_, timer)) in self.work.timers.drain() {
             timer.abort();
@@ -416,10 +365,7 @@ impl Turn<'_> {
 
 fn meaning(guard: Guard, left: u32) -> Input {
     match guard {
-        Guard::NoGrants(version) => Input::GrantReturned {
-            version,
-            left: left.max(1),
-        },
+        Guard::NoGrants(version) => Input::GrantReturned { version, left: left.max(1) },
         Guard::KeyUnclaimed { version, .. } => Input::KeyClaimed { version },
     }
 }

@@ -67,18 +67,13 @@ impl Actor for Scheduler {
         match message {
             SchedulerMessage::Due(pair, at) => {
                 let wait = self.0.ports.clock.now().until(at);
-                wheel
-                    .0
-                    .send((pair, wait))
-                    .map_err(|_| "the timer wheel stopped")?;
+                wheel.0.send((pair, wait)).map_err(|_| "the timer wheel stopped")?;
             }
             SchedulerMessage::Trigger(pair, trigger, reply) => {
-                self.0
-                    .to_pair(&pair, RotationMessage::Triggered(trigger, reply));
+                self.0.to_pair(&pair, RotationMessage::Triggered(trigger, reply));
             }
             SchedulerMessage::Order(pair, order, reply) => {
-                self.0
-                    .to_pair(&pair, RotationMessage::Ordered(order, reply));
+                self.0.to_pair(&pair, RotationMessage::Ordered(order, reply));
             }
         }
         Ok(())

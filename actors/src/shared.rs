@@ -61,10 +61,7 @@ impl Ports {
     pub fn pair_tag(&self, pair: &PairId) -> PairTag {
         let digest = self.fingerprints.digest(
             b"pair-tag",
-            &[
-                pair.tenant.as_str().as_bytes(),
-                pair.provider.as_str().as_bytes(),
-            ],
+            &[pair.tenant.as_str().as_bytes(), pair.provider.as_str().as_bytes()],
         );
         let mut head = [0; 16];
         head.copy_from_slice(&digest[..16]);
@@ -90,10 +87,7 @@ impl<M: Message> Inbox<M> {
     /// Hands a message over. One that finds no actor is lost, which every receiver makes up for
     /// when it starts: messages are hints.
     pub fn cast(&self, message: M) -> bool {
-        self.0
-            .load()
-            .as_ref()
-            .is_some_and(|actor| actor.cast(message).is_ok())
+        self.0.load().as_ref().is_some_and(|actor| actor.cast(message).is_ok())
     }
 
     /// The actor, if there is one.
@@ -164,7 +158,6 @@ impl Shared {
             },
             None => message,
         };
-        self.supervisor
-            .cast(SupervisorMessage::Pair(pair.clone(), Box::new(message)));
+        self.supervisor.cast(SupervisorMessage::Pair(pair.clone(), Box::new(message)));
     }
 }

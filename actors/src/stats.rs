@@ -22,10 +22,7 @@ fn empty() -> Histogram<u64> {
 
 impl Default for Stats {
     fn default() -> Self {
-        Self {
-            ordinary: Mutex::new(empty()),
-            hand_over: Mutex::new(empty()),
-        }
+        Self { ordinary: Mutex::new(empty()), hand_over: Mutex::new(empty()) }
     }
 }
 

@@ -80,9 +80,7 @@ impl<C: std::hash::Hash + Eq> Restarts<C> {
         if now.duration_since(*last) > RESTART_FORGIVEN_AFTER {
             *deaths = 0;
         }
-        let wait = RESTART_AFTER_MIN
-            .saturating_mul(1 << (*deaths).min(16))
-            .min(RESTART_AFTER_MAX);
+        let wait = RESTART_AFTER_MIN.saturating_mul(1 << (*deaths).min(16)).min(RESTART_AFTER_MAX);
         (*deaths, *last) = (deaths.saturating_add(1), now);
         wait
     }
@@ -103,12 +101,7 @@ impl Actor for Supervisor {
         (): (),
     ) -> Result<Family, ActorProcessingErr> {
         let mut family = Family::default();
-        for child in [
-            Child::Broker,
-            Child::Sweeper,
-            Child::Shipper,
-            Child::Scheduler,
-        ] {
+        for child in [Child::Broker, Child::Sweeper, Child::Shipper, Child::Scheduler] {
             self.start(&myself, &mut family, child).await?;
         }
         self.0.supervisor.set(myself.clone());
@@ -171,13 +164,7 @@ impl Supervisor {
         &self,
         myself: &ActorRef<SupervisorMessage>,
     ) -> Result<(), ActorProcessingErr> {
-        let pairs = self
-            .0
-            .ports
-            .journal
-            .pairs()
-            .await
-            .map_err(|refusal| refusal.to_string())?;
+        let pairs = self.0.ports.journal.pairs().await.map_err(|refusal| refusal.to_string())?;
         for summary in pairs.into_iter().filter(|summary| summary.has_work) {
             let begin = Box::new(RotationMessage::Begin);
             myself.cast(SupervisorMessage::Pair(summary.pair, begin))?;
@@ -197,22 +184,16 @@ impl Supervisor {
         let shared = self.0.clone();
         let me: ActorCell = myself.get_cell();
         let id = match &child {
-            Child::Broker => Actor::spawn_linked(None, BrokerActor(shared), (), me)
-                .await?
-                .0
-                .get_id(),
-            Child::Scheduler => Actor::spawn_linked(None, Scheduler(shared), (), me)
-                .await?
-                .0
-                .get_id(),
-            Child::Sweeper => Actor::spawn_linked(None, Sweeper(shared), (), me)
-                .await?
-                .0
-                .get_id(),
-            Child::Shipper => Actor::spawn_linked(None, AuditShipper(shared), (), me)
-                .await?
-                .0
-                .get_id(),
+            Child::Broker => {
+                Actor::spawn_linked(None, BrokerActor(shared), (), me).await?.0.get_id()
+            }
+            Child::Scheduler => {
+                Actor::spawn_linked(None, Scheduler(shared), (), me).await?.0.get_id()
+            }
+            Child::Sweeper => Actor::spawn_linked(None, Sweeper(shared), (), me).await?.0.get_id(),
+            Child::Shipper => {
+                Actor::spawn_linked(None, AuditShipper(shared), (), me).await?.0.get_id()
+            }
             Child::Tenant(tenant) if family.tenants.contains_key(tenant) => return Ok(()),
             Child::Tenant(tenant) => {
                 let (actor, _) =
@@ -232,13 +213,8 @@ impl Supervisor {
         tenant: &TenantId,
     ) -> Result<ActorRef<TenantMessage>, ActorProcessingErr> {
         if !family.tenants.contains_key(tenant) {
-            self.start(myself, family, Child::Tenant(tenant.clone()))
-                .await?;
+            self.start(myself, family, Child::Tenant(tenant.clone())).await?;
         }
-        family
-            .tenants
-            .get(tenant)
-            .cloned()
-            .ok_or_else(|| "the tenant was just started".into())
+        family.tenants.get(tenant).cloned().ok_or_else(|| "the tenant was just started".into())
     }
 }

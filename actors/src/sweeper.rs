@@ -49,9 +49,7 @@ impl Actor for Sweeper {
     ) -> Result<Pace, ActorProcessingErr> {
         self.0.sweeper.set(myself);
         let per_second = NonZeroU32::new(SWEEPS_PER_SECOND).expect("not zero");
-        Ok(Pace(Arc::new(RateLimiter::keyed(Quota::per_second(
-            per_second,
-        )))))
+        Ok(Pace(Arc::new(RateLimiter::keyed(Quota::per_second(per_second)))))
     }
 
     async fn handle(

@@ -95,13 +95,7 @@ impl Actor for TaskActor {
         let TaskArguments { shared, key, entry } = arguments;
         entry.set_actor(Some(myself.clone()));
         myself.cast(TaskMessage::Turn(0))?;
-        Ok(TaskWork {
-            shared,
-            key,
-            entry,
-            started: None,
-            awaited: 0,
-        })
+        Ok(TaskWork { shared, key, entry, started: None, awaited: 0 })
     }
 
     async fn handle(
@@ -125,9 +119,7 @@ impl Actor for TaskActor {
                 Ok(())
             }
             Ok(None) if work.is_resting() => Ok(()),
-            Ok(None) => myself
-                .cast(TaskMessage::Turn(work.await_next()))
-                .map_err(Into::into),
+            Ok(None) => myself.cast(TaskMessage::Turn(work.await_next())).map_err(Into::into),
             Err(Stop::Quietly) => {
                 work.entry.set_actor(None);
                 myself.stop(None);
@@ -157,19 +149,10 @@ impl TaskWork {
             self.started = Some(Box::new(self.claim().await?));
         }
         let started = self.started.as_mut().expect("claimed above");
-        let mut turn = Turn {
-            shared: &self.shared,
-            key: &self.key,
-            entry: &self.entry,
-            started,
-        };
+        let mut turn = Turn { shared: &self.shared, key: &self.key, entry: &self.entry, started };
         turn.obey_stop().await?;
         turn.take_credential().await?;
-        if turn
-            .started
-            .rest_until
-            .is_some_and(|until| until > Instant::now())
-        {
+        if turn.started.rest_until.is_some_and(|until| until > Instant::now()) {
             turn.note_pause();
             return Ok(None);
         }

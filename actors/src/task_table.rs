@@ -147,10 +147,7 @@ impl TaskTable {
     /// Tasks whose actor is at work.
     #[must_use]
     pub fn at_work(&self) -> usize {
-        self.entries
-            .iter()
-            .filter(|entry| entry.value().actor.lock().is_some())
-            .count()
+        self.entries.iter().filter(|entry| entry.value().actor.lock().is_some()).count()
     }
 }
 

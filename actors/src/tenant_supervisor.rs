@@ -139,10 +139,7 @@ impl TenantSupervisor {
                 !self.0.tasks.is_stopping()
             }
             TenantChild::Task(task) => {
-                let key = TaskKey {
-                    tenant: family.tenant.clone(),
-                    task: task.clone(),
-                };
+                let key = TaskKey { tenant: family.tenant.clone(), task: task.clone() };
                 let Some(entry) = self.0.tasks.get(&key) else {
                     return false;
                 };
@@ -170,9 +167,7 @@ impl TenantSupervisor {
         );
         match spawned.await {
             Ok((actor, _)) => {
-                family
-                    .children
-                    .insert(actor.get_id(), TenantChild::Pair(pair.clone()));
+                family.children.insert(actor.get_id(), TenantChild::Pair(pair.clone()));
                 family.pairs.insert(pair.clone(), actor);
             }
             Err(error) => self.try_later(myself, family, TenantChild::Pair(pair.clone()), &error),
@@ -185,33 +180,21 @@ impl TenantSupervisor {
         family: &mut TenantFamily,
         task: TaskId,
     ) {
-        let key = TaskKey {
-            tenant: family.tenant.clone(),
-            task: task.clone(),
-        };
+        let key = TaskKey { tenant: family.tenant.clone(), task: task.clone() };
         let Some(entry) = self.0.tasks.get(&key) else {
             return;
         };
         let is_at_work = entry.actor().is_some_and(|actor| {
-            !matches!(
-                actor.get_status(),
-                ActorStatus::Stopping | ActorStatus::Stopped
-            )
+            !matches!(actor.get_status(), ActorStatus::Stopping | ActorStatus::Stopped)
         });
         if is_at_work || self.0.tasks.is_stopping() {
             return;
         }
-        let arguments = TaskArguments {
-            shared: self.0.clone(),
-            key,
-            entry,
-        };
+        let arguments = TaskArguments { shared: self.0.clone(), key, entry };
         let spawned = Actor::spawn_linked(None, TaskActor, arguments, myself.get_cell());
         match spawned.await {
             Ok((actor, _)) => {
-                family
-                    .children
-                    .insert(actor.get_id(), TenantChild::Task(task));
+                family.children.insert(actor.get_id(), TenantChild::Task(task));
             }
             Err(error) => self.try_later(myself, family, TenantChild::Task(task), &error),
         }

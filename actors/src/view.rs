@@ -62,12 +62,7 @@ impl Views {
     /// When the present phase of a pair's rotation began, if this process saw that.
     #[must_use]
     pub fn phase_began(&self, pair: &PairId) -> Option<Timestamp> {
-        self.0
-            .get(pair)?
-            .borrow()
-            .timeline
-            .last()
-            .map(|mark| mark.at)
+        self.0.get(pair)?.borrow().timeline.last().map(|mark| mark.at)
     }
 
     /// Shows a record that was just read or written.

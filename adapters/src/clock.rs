@@ -21,18 +21,13 @@ impl SystemClock {
     /// Starts no earlier than `not_before`, the last time that the store remembers.
     #[must_use]
     pub fn start(not_before: Timestamp) -> Self {
-        let wall = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self::start_at(wall, not_before)
     }
 
     fn start_at(wall: Duration, not_before: Timestamp) -> Self {
         let wall = wall.max(Duration::from_millis(not_before.0));
-        Self {
-            base: wall.saturating_sub(boottime()),
-            last_ms: AtomicU64::new(not_before.0),
-        }
+        Self { base: wall.saturating_sub(boottime()), last_ms: AtomicU64::new(not_before.0) }
     }
 }
 
@@ -64,16 +59,11 @@ mod tests {
 
     #[test]
     fn a_wall_clock_that_was_set_back_does_not_take_store_time_back() {
-        let wall = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap();
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let remembered = Timestamp(u64::try_from(wall.as_millis()).unwrap());
         let clock = SystemClock::start_at(wall - DAY, remembered);
         assert!(clock.now() >= remembered);
-        assert!(
-            remembered.until(clock.now()) < DAY,
-            "it goes on from there and does not jump"
-        );
+        assert!(remembered.until(clock.now()) < DAY, "it goes on from there and does not jump");
     }
 
     #[test]

@@ -31,10 +31,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            create: true,
-            backend: file_source(),
-        }
+        Self { create: true, backend: file_source() }
     }
 }
 
@@ -77,11 +74,7 @@ impl Embedded {
         let database = Database::open(path.clone(), Arc::clone(&options.backend))
             .map_err(|fault| opening(&dir, &path, fault))?;
         let identity = identify(&mut dir, &database, master)?;
-        let Identity {
-            sealer,
-            deployment,
-            time,
-        } = identity;
+        let Identity { sealer, deployment, time } = identity;
         let sealer = Arc::new(sealer);
         let clock = Arc::new(SystemClock::start(Timestamp(time)));
         let pairs = Arc::new(Pairs::new(Arc::clone(&sealer)));
@@ -108,10 +101,7 @@ impl Embedded {
         Ok(Self {
             journal: Arc::new(journal),
             tasks: Arc::new(tasks),
-            secrets: Arc::new(EmbeddedSecrets::new(
-                Arc::clone(&store),
-                Arc::clone(&sealer),
-            )),
+            secrets: Arc::new(EmbeddedSecrets::new(Arc::clone(&store), Arc::clone(&sealer))),
             checkpoints: Arc::new(EmbeddedCheckpoints::new(
                 Arc::clone(&store),
                 Arc::clone(&sealer),
@@ -136,9 +126,7 @@ impl Embedded {
 
 fn opening(dir: &DataDir, path: &Path, fault: Fault) -> OpenError {
     if fault.is_lock() {
-        return OpenError::Locked {
-            dir: dir.path().to_owned(),
-        };
+        return OpenError::Locked { dir: dir.path().to_owned() };
     }
     match fault.into_io() {
         Ok(error) => OpenError::io("open", path)(error),

@@ -71,21 +71,12 @@ impl Report {
     #[must_use]
     pub fn new(scale: Scale, filter: Option<String>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self {
-            scale,
-            figures: Vec::new(),
-            filter,
-            cores,
-            commit: commit(),
-        }
+        Self { scale, figures: Vec::new(), filter, cores, commit: commit() }
     }
 
     /// Should the case called `name` be measured? Says so to the person who waits.
     pub fn wants(&self, name: &str) -> bool {
-        let is_wanted = self
-            .filter
-            .as_ref()
-            .is_none_or(|filter| name.contains(filter.as_str()));
+        let is_wanted = self.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()));
         if is_wanted {
             // Nobody reads it when standard error is gone, and that is no reason to stop.
             writeln!(std::io::stderr(), "measuring {name}").unwrap_or(());
@@ -111,9 +102,7 @@ impl Report {
     /// Do all bounds hold?
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.figures
-            .iter()
-            .all(|figure| figure.holds != Some(false))
+        self.figures.iter().all(|figure| figure.holds != Some(false))
     }
 
     /// Writes the figures.
@@ -139,15 +128,7 @@ impl Report {
         });
         let (op, limit) = bound.unzip();
         let (cores, commit) = (self.cores, self.commit.clone());
-        self.figures.push(Figure {
-            name,
-            ratio,
-            limit,
-            op,
-            holds,
-            cores,
-            commit,
-        });
+        self.figures.push(Figure { name, ratio, limit, op, holds, cores, commit });
     }
 
     fn table(&self) -> comfy_table::Table {
@@ -175,11 +156,7 @@ impl Report {
 
 fn commit() -> String {
     let git = |args: &[&str]| {
-        let output = Command::new("git")
-            .args(args)
-            .output()
-            .ok()
-            .filter(|o| o.status.success())?;
+        let output = Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;
         String::from_utf8(output.stdout).ok()
     };
     let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else {

@@ -25,11 +25,7 @@ pub const GROUPS: &[Group] = &[
         about: "handing a new key over to thousands of tasks, beside bare redb",
         run: rotation::run,
     },
-    Group {
-        name: "memory",
-        about: "an idle task beside a bare actor",
-        run: memory::run,
-    },
+    Group { name: "memory", about: "an idle task beside a bare actor", run: memory::run },
     Group {
         name: "throughput",
         about: "rotations and durable steps per second, beside what the store can do",

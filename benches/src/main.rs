@@ -43,9 +43,5 @@ fn main() -> anyhow::Result<ExitCode> {
         (group.run)(&mut report)?;
     }
     report.write(arguments.output, std::io::stdout().lock())?;
-    Ok(if report.holds() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -104,9 +104,7 @@ async fn bare_actor() -> anyhow::Result<f64> {
     actors.resize_with(MANY, || None);
     let before = resident()?;
     for slot in &mut actors {
-        let (actor, _) = Actor::spawn(None, Idler, ())
-            .await
-            .context("spawning a bare actor")?;
+        let (actor, _) = Actor::spawn(None, Idler, ()).await.context("spawning a bare actor")?;
         *slot = Some(actor);
     }
     let bytes = (resident()? - before) / MANY as f64;

@@ -23,10 +23,6 @@ impl BadName {
         if text.chars().count() > SHOWN_CHARS_MAX {
             shown.push('…');
         }
-        Self {
-            what,
-            shown: format!("{shown:?}"),
-            rule,
-        }
+        Self { what, shown: format!("{shown:?}"), rule }
     }
 }

@@ -317,21 +317,12 @@ mod tests {
         ];
         for text in bad {
             let refusal = TenantId::new(text).expect_err(text);
-            assert!(
-                refusal.to_string().len() < 400,
-                "the refusal of {text:?} is bounded"
-            );
-            assert!(
-                !refusal.to_string().contains('\n'),
-                "the refusal of {text:?} is one line"
-            );
+            assert!(refusal.to_string().len() < 400, "the refusal of {text:?} is bounded");
+            assert!(!refusal.to_string().contains('\n'), "the refusal of {text:?} is one line");
         }
         assert!(TenantId::new(&"a".repeat(63)).is_ok());
         assert!(TenantId::new(&"a".repeat(64)).is_err());
-        assert!(
-            TenantId::new("con").is_ok(),
-            "no file is ever named after a tenant alone"
-        );
+        assert!(TenantId::new("con").is_ok(), "no file is ever named after a tenant alone");
     }
 
     #[test]

@@ -25,9 +25,7 @@ fn base32_lower(bytes: &[u8], chars: usize) -> String {
 
 fn is_base32_lower(text: &str, chars: usize) -> bool {
     text.len() == chars
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b))
+        && text.bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b))
 }
 
 macro_rules! part {
@@ -100,11 +98,7 @@ impl Label {
     /// The label of `version` of the pair behind `tag`.
     #[must_use]
     pub fn new(deployment: &DeploymentId, tag: &PairTag, version: Version) -> Self {
-        Self(format!(
-            "{}{tag}-{}",
-            Self::prefix(deployment),
-            version_part(version)
-        ))
+        Self(format!("{}{tag}-{}", Self::prefix(deployment), version_part(version)))
     }
 
     /// What every label of `deployment` starts with.
@@ -135,17 +129,11 @@ impl TryFrom<String> for Label {
         let mut parts = text.split('-');
         let fits = text.len() <= LABEL_BYTES_MAX
             && parts.next() == Some("kb1")
-            && [8, 10, 8].into_iter().all(|chars| {
-                parts
-                    .next()
-                    .is_some_and(|part| is_base32_lower(part, chars))
-            })
+            && [8, 10, 8]
+                .into_iter()
+                .all(|chars| parts.next().is_some_and(|part| is_base32_lower(part, chars)))
             && parts.next().is_none();
-        if fits {
-            Ok(Self(text))
-        } else {
-            Err(BadName::new("label", &text, RULE))
-        }
+        if fits { Ok(Self(text)) } else { Err(BadName::new("label", &text, RULE)) }
     }
 }
 
@@ -180,31 +168,20 @@ mod tests {
 
     fn label(version: u32) -> Label {
         let deployment = DeploymentId::from_digest(&[7; 16]);
-        Label::new(
-            &deployment,
-            &PairTag::from_digest(&[9; 16]),
-            Version(version),
-        )
+        Label::new(&deployment, &PairTag::from_digest(&[9; 16]), Version(version))
     }
 
     #[test]
     fn a_label_is_its_own_golden_text() {
         assert_eq!(label(1).as_str(), "kb1-a4dqobyh-beeqscijbe-aaaaaaab");
-        assert_eq!(
-            label(u32::MAX).as_str().rsplit('-').next(),
-            Some("ad777777")
-        );
+        assert_eq!(label(u32::MAX).as_str().rsplit('-').next(), Some("ad777777"));
     }
 
     #[test]
     fn every_version_has_a_label_of_its_own_and_it_parses() {
         let labels: std::collections::HashSet<_> = (0..5000).map(label).collect();
         assert_eq!(labels.len(), 5000);
-        assert!(
-            labels
-                .iter()
-                .all(|l| l.as_str().parse::<Label>().as_ref() == Ok(l))
-        );
+        assert!(labels.iter().all(|l| l.as_str().parse::<Label>().as_ref() == Ok(l)));
     }
 
     #[test]

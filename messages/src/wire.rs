@@ -51,11 +51,7 @@ pub fn encode<T: Serialize>(schema: u16, value: &T) -> Result<Vec<u8>, WireError
     bytes.extend_from_slice(&schema.to_be_bytes());
     bincode::serde::encode_into_std_write(value, &mut bytes, config())
         .map_err(|error| WireError::Corrupt(error.to_string()))?;
-    if bytes.len() > WIRE_BYTES_MAX {
-        Err(WireError::TooLarge)
-    } else {
-        Ok(bytes)
-    }
+    if bytes.len() > WIRE_BYTES_MAX { Err(WireError::TooLarge) } else { Ok(bytes) }
 }
 
 /// Decodes what [`encode`] wrote under the same schema; every byte must be used.
@@ -66,28 +62,20 @@ pub fn decode<T: DeserializeOwned>(schema: u16, bytes: &[u8]) -> Result<T, WireE
     if bytes.len() > WIRE_BYTES_MAX {
         return Err(WireError::TooLarge);
     }
-    let (head, body) = bytes
-        .split_at_checked(HEAD_BYTES)
-        .ok_or(WireError::Foreign)?;
+    let (head, body) = bytes.split_at_checked(HEAD_BYTES).ok_or(WireError::Foreign)?;
     if head[..2] != MAGIC {
         return Err(WireError::Foreign);
     }
     let found = u16::from_be_bytes([head[2], head[3]]);
     if found != schema {
-        return Err(WireError::Schema {
-            found,
-            expected: schema,
-        });
+        return Err(WireError::Schema { found, expected: schema });
     }
     let (value, used) = bincode::serde::decode_from_slice(body, config())
         .map_err(|error| WireError::Corrupt(error.to_string()))?;
     if used == body.len() {
         Ok(value)
     } else {
-        Err(WireError::Corrupt(format!(
-            "{} bytes left over",
-            body.len() - used
-        )))
+        Err(WireError::Corrupt(format!("{} bytes left over", body.len() - used)))
     }
 }
 
@@ -102,10 +90,7 @@ mod tests {
             ProviderName::new("openai").expect("a name"),
         );
         Event {
-            rotation: RotationId {
-                pair: pair.clone(),
-                n: 12,
-            },
+            rotation: RotationId { pair: pair.clone(), n: 12 },
             pair,
             rev: Rev(300),
             kind: EventKind::NewKeyReady,
@@ -128,15 +113,9 @@ mod tests {
     #[test]
     fn foreign_newer_short_long_and_boasting_bytes_are_refused() {
         let good = encode(1, &event()).expect("encodes");
-        assert!(matches!(
-            decode::<Event>(1, b"PK\0\x01"),
-            Err(WireError::Foreign)
-        ));
+        assert!(matches!(decode::<Event>(1, b"PK\0\x01"), Err(WireError::Foreign)));
         assert!(matches!(decode::<Event>(1, b"K"), Err(WireError::Foreign)));
-        assert!(matches!(
-            decode::<Event>(2, &good),
-            Err(WireError::Schema { found: 1, .. })
-        ));
+        assert!(matches!(decode::<Event>(2, &good), Err(WireError::Schema { found: 1, .. })));
         for cut in 4..good.len() {
             assert!(
                 matches!(decode::<Event>(1, &good[..cut]), Err(WireError::Corrupt(_))),
@@ -145,15 +124,9 @@ mod tests {
         }
         let mut longer = good;
         longer.push(0);
-        assert!(matches!(
-            decode::<Event>(1, &longer),
-            Err(WireError::Corrupt(_))
-        ));
+        assert!(matches!(decode::<Event>(1, &longer), Err(WireError::Corrupt(_))));
         // A length of 2^46 in 13 bytes: an unbounded decoder would try to allocate it.
         let boast = [b'K', b'B', 0, 1, 0xfd, 0, 0, 0, 0, 0, 0x40, 0, 0];
-        assert!(matches!(
-            decode::<Vec<u8>>(1, &boast),
-            Err(WireError::Corrupt(_))
-        ));
+        assert!(matches!(decode::<Vec<u8>>(1, &boast), Err(WireError::Corrupt(_))));
     }
 }

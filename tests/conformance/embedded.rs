@@ -58,10 +58,7 @@ async fn open() -> World {
     let path = dir.path().join("data");
     let key = MasterKey::from_bytes([7; 32]);
     let embedded = Embedded::open(&path, key, &Options::default()).expect("a new store");
-    World {
-        embedded,
-        _dir: dir,
-    }
+    World { embedded, _dir: dir }
 }
 
 macro_rules! has {
@@ -106,10 +103,7 @@ struct FileWorld {
 async fn open_sink() -> FileWorld {
     let dir = TempDir::new().expect("a directory");
     let sink = JsonlSink::open(&dir.path().join("audit.jsonl")).expect("a new file");
-    FileWorld {
-        sink: Arc::new(sink),
-        dir,
-    }
+    FileWorld { sink: Arc::new(sink), dir }
 }
 
 impl Has<dyn AuditSink> for FileWorld {

@@ -70,10 +70,9 @@ impl JournalWorld for World {
 
 #[tokio::test]
 async fn an_unknown_commit_is_written_or_not_and_may_be_asked_again_either_way() {
-    for (fault, is_written) in [
-        (WriteFault::UnknownWritten, true),
-        (WriteFault::UnknownLost, false),
-    ] {
+    for (fault, is_written) in
+        [(WriteFault::UnknownWritten, true), (WriteFault::UnknownLost, false)]
+    {
         let world = open().await;
         let journal = world.journal.clone();
         let mut writer = Writer::begin(journal.clone(), "n1", pair("acme")).await;
@@ -89,10 +88,7 @@ async fn an_unknown_commit_is_written_or_not_and_may_be_asked_again_either_way()
 
 #[tokio::test]
 async fn an_unknown_append_is_written_or_not_and_may_be_asked_again_either_way() {
-    for (fault, written) in [
-        (WriteFault::UnknownWritten, 1),
-        (WriteFault::UnknownLost, 0),
-    ] {
+    for (fault, written) in [(WriteFault::UnknownWritten, 1), (WriteFault::UnknownLost, 0)] {
         let world = open().await;
         let tasks: Arc<dyn TaskJournal> = world.tasks.clone();
         let owner = Owner::claim(&tasks, &task("t1")).await;

@@ -60,14 +60,7 @@ impl Simulated {
             .expect("a simulator");
         let deaf = TcpSocket::new_v4().expect("a socket");
         deaf.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
-        Self {
-            kind,
-            version,
-            account: None,
-            simulator,
-            deaf,
-            _dir: dir,
-        }
+        Self { kind, version, account: None, simulator, deaf, _dir: dir }
     }
 
     /// Makes the long-lived account of the tenant's project, as an operator does once.
@@ -89,10 +82,8 @@ impl Simulated {
     }
 
     fn settings(&self) -> ProviderSettings {
-        let home = |project: &str| Home {
-            project: project.to_owned(),
-            account: self.account.clone(),
-        };
+        let home =
+            |project: &str| Home { project: project.to_owned(), account: self.account.clone() };
         let homes = [
             (tenant(), home(PROJECT)),
             (neighbour(), home(PROJECT_OF_NEIGHBOUR)),
@@ -111,11 +102,7 @@ impl Simulated {
     }
 
     fn project_of(tenant: &TenantId) -> &'static str {
-        if *tenant == neighbour() {
-            PROJECT_OF_NEIGHBOUR
-        } else {
-            PROJECT
-        }
+        if *tenant == neighbour() { PROJECT_OF_NEIGHBOUR } else { PROJECT }
     }
 }
 
@@ -125,27 +112,18 @@ impl ProviderWorld for Simulated {
     }
 
     fn impatient(&self) -> Arc<dyn Provider> {
-        self.build(ProviderSettings {
-            call_wait_max: PATIENCE,
-            ..self.settings()
-        })
+        self.build(ProviderSettings { call_wait_max: PATIENCE, ..self.settings() })
     }
 
     fn with_wrong_admin_key(&self) -> Arc<dyn Provider> {
         let admin_key = Secret::new(b"sk-admin-of-somebody-else".to_vec()).expect("fits");
-        self.build(ProviderSettings {
-            admin_key,
-            ..self.settings()
-        })
+        self.build(ProviderSettings { admin_key, ..self.settings() })
     }
 
     fn unreachable(&self) -> Arc<dyn Provider> {
         let port = self.deaf.local_addr().expect("bound").port();
         let base_url = Some(format!("http://127.0.0.1:{port}{}", self.version));
-        self.build(ProviderSettings {
-            base_url,
-            ..self.settings()
-        })
+        self.build(ProviderSettings { base_url, ..self.settings() })
     }
 
     fn arm(&self, op: Op, fault: Fault) {
@@ -154,35 +132,24 @@ impl ProviderWorld for Simulated {
     }
 
     fn plant(&self, tenant: &TenantId, name: &str) {
-        self.simulator
-            .seed(Self::project_of(tenant), name)
-            .expect("a new key");
+        self.simulator.seed(Self::project_of(tenant), name).expect("a new key");
     }
 
     fn names_alive(&self, tenant: &TenantId) -> Vec<String> {
         let keys = self.simulator.snapshot().keys.into_iter();
         let project = Self::project_of(tenant);
-        keys.filter(|key| key.project == project)
-            .map(|key| key.name)
-            .collect()
+        keys.filter(|key| key.project == project).map(|key| key.name).collect()
     }
 
     fn is_alive(&self, key: &ProviderKeyId) -> bool {
         let id = key.as_str().trim_end_matches("/own");
         let raw = id.rsplit('/').next().expect("a part");
-        self.simulator
-            .snapshot()
-            .keys
-            .iter()
-            .any(|key| key.key_id == raw)
+        self.simulator.snapshot().keys.iter().any(|key| key.key_id == raw)
     }
 }
 
 async fn openai() -> Simulated {
-    Simulated::open("openai", "/v1", KeyDelete::Works)
-        .await
-        .with_account()
-        .await
+    Simulated::open("openai", "/v1", KeyDelete::Works).await.with_account().await
 }
 
 async fn openai_with_an_account_per_key() -> Simulated {

@@ -27,10 +27,7 @@ fn open(path: &Path) -> Embedded {
 }
 
 fn open_on(path: &Path, disk: &Arc<Disk>) -> Result<Embedded, OpenError> {
-    let options = Options {
-        backend: disk.source(),
-        ..Options::default()
-    };
+    let options = Options { backend: disk.source(), ..Options::default() };
     Embedded::open(path, key(), &options)
 }
 
@@ -52,14 +49,7 @@ async fn world() -> World {
     let writer = Writer::provisioned(embedded.journal.clone(), "n1", pair("acme"), 1).await;
     let mut owner = Owner::claim(&embedded.tasks, &task("t1")).await;
     owner.append(result(0)).await.expect("appended");
-    World {
-        embedded,
-        writer,
-        owner,
-        disk,
-        path,
-        _dir: dir,
-    }
+    World { embedded, writer, owner, disk, path, _dir: dir }
 }
 
 impl World {
@@ -86,10 +76,7 @@ async fn a_commit_that_failed_once_is_carried_out_again_on_the_reopened_database
     assert_eq!(owner.epoch.0, 1);
     assert_eq!(world.stopped(), None);
     let journal = &world.embedded.journal;
-    assert_eq!(
-        journal.audit(&pair("acme"), 0).await.expect("read").len(),
-        1
-    );
+    assert_eq!(journal.audit(&pair("acme"), 0).await.expect("read").len(), 1);
     assert_eq!(world.owner.entries().await, [result(0), result(1)]);
 }
 
@@ -107,10 +94,7 @@ async fn a_full_disk_stops_the_store_and_what_was_acknowledged_is_there_afterwar
             }
         };
         assert!(
-            matches!(
-                refusal,
-                CommitError::Unavailable(_) | CommitError::Unknown(_)
-            ),
+            matches!(refusal, CommitError::Unavailable(_) | CommitError::Unknown(_)),
             "{refusal:?}"
         );
         let why = world.stopped().expect("stopped");
@@ -119,14 +103,7 @@ async fn a_full_disk_stops_the_store_and_what_was_acknowledged_is_there_afterwar
         assert!(matches!(after, Err(TaskError::Unavailable(_))), "{after:?}");
         let preflight = world.embedded.secrets.preflight(&pair("acme")).await;
         assert!(preflight.is_err());
-        let World {
-            embedded,
-            writer,
-            owner,
-            path,
-            _dir,
-            ..
-        } = world;
+        let World { embedded, writer, owner, path, _dir, .. } = world;
         drop((embedded, writer, owner));
 
         let embedded = open(&path);
@@ -146,18 +123,12 @@ async fn nothing_is_written_after_a_sync_that_failed() {
     world.disk.set(Health::NoSync);
     let transaction = world.writer.next(|_| {});
     let refused = world.writer.try_commit(transaction).await;
-    assert!(
-        matches!(refused, Err(CommitError::Unknown(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(CommitError::Unknown(_))), "{refused:?}");
     world.disk.set(Health::Well);
     let syncs = world.disk.syncs();
     let transaction = world.writer.next(|_| {});
     let refused = world.writer.try_commit(transaction).await;
-    assert!(
-        matches!(refused, Err(CommitError::Unavailable(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
     assert!(world.stopped().expect("stopped").contains("sync"));
     assert_eq!(world.disk.syncs(), syncs);
 }
@@ -177,10 +148,7 @@ async fn everybody_in_a_batch_that_failed_is_answered() {
     for append in appends {
         let answer = append.await.expect("no panic");
         assert!(
-            matches!(
-                answer,
-                Err(TaskError::Unavailable(_) | TaskError::Unknown(_))
-            ),
+            matches!(answer, Err(TaskError::Unavailable(_) | TaskError::Unknown(_))),
             "{answer:?}"
         );
     }
@@ -243,14 +211,7 @@ async fn what_was_acknowledged_survives_a_power_cut() {
         assert!(unsure.is_err(), "seed {seed}");
         let database = world.path.join("keybaton.redb");
         world.disk.cut_power(&database, || random.random_bool(0.5));
-        let World {
-            embedded,
-            writer,
-            owner,
-            path,
-            _dir,
-            ..
-        } = world;
+        let World { embedded, writer, owner, path, _dir, .. } = world;
         drop((embedded, writer, owner));
         let embedded = open(&path);
         let owner = Owner::claim(&embedded.tasks, &task("t1")).await;
@@ -328,10 +289,7 @@ async fn check_pair(embedded: &Embedded, acknowledged: u64) {
     assert!(rev >= acknowledged, "{rev} {acknowledged}");
     let mut records = Vec::new();
     loop {
-        let page = journal
-            .audit(&pair("acme"), records.len() as u64)
-            .await
-            .expect("read");
+        let page = journal.audit(&pair("acme"), records.len() as u64).await.expect("read");
         if page.is_empty() {
             break;
         }

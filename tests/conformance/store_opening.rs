@@ -22,10 +22,7 @@ fn open(dir: &Path) -> Result<Embedded, OpenError> {
 }
 
 fn look(dir: &Path) -> Result<Embedded, OpenError> {
-    let options = Options {
-        create: false,
-        ..Options::default()
-    };
+    let options = Options { create: false, ..Options::default() };
     Embedded::open(dir, key(), &options)
 }
 
@@ -65,10 +62,7 @@ fn an_open_directory_is_noticed() {
     assert_eq!(open(&path).expect("opened").notices, []);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     let embedded = open(&path).expect("opened");
-    assert!(matches!(
-        embedded.notices.as_slice(),
-        [Notice::DirectoryExposed { mode: 0o755, .. }]
-    ));
+    assert!(matches!(embedded.notices.as_slice(), [Notice::DirectoryExposed { mode: 0o755, .. }]));
 }
 
 #[test]
@@ -159,25 +153,11 @@ fn a_newer_schema_is_refused() {
     let database = Database::open(path.join("keybaton.redb")).unwrap();
     let write = database.begin_write().unwrap();
     let schema = 2u32.to_be_bytes();
-    write
-        .open_table(META)
-        .unwrap()
-        .insert(&b"schema"[..], schema.as_slice())
-        .unwrap();
+    write.open_table(META).unwrap().insert(&b"schema"[..], schema.as_slice()).unwrap();
     write.commit().unwrap();
     drop(database);
     let refused = refusal(open(&path));
-    assert!(
-        matches!(
-            refused,
-            OpenError::NewerSchema {
-                found: 2,
-                readable: 1,
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, OpenError::NewerSchema { found: 2, readable: 1, .. }), "{refused}");
 }
 
 #[test]

@@ -31,51 +31,31 @@ pub fn metadata() -> Metadata {
 /// Reads `| crate | folder | may know |` and what stands below it, by full package name.
 fn table(page: &str) -> BTreeMap<String, Row> {
     let mut rows = BTreeMap::new();
-    let mut lines = page
-        .lines()
-        .skip_while(|line| *line != "| crate | folder | may know |")
-        .skip(2);
+    let mut lines =
+        page.lines().skip_while(|line| *line != "| crate | folder | may know |").skip(2);
     for line in lines.by_ref().take_while(|line| line.starts_with('|')) {
         let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let [name, folder, known] = cells[..] else {
-            panic!("three cells in: {line}")
-        };
+        let [name, folder, known] = cells[..] else { panic!("three cells in: {line}") };
         let may_know = match known {
             "everyone" => Known::Everyone,
             "nobody" => Known::These(BTreeSet::new()),
-            names => Known::These(
-                names
-                    .split(", ")
-                    .map(|short| format!("keybaton-{short}"))
-                    .collect(),
-            ),
+            names => {
+                Known::These(names.split(", ").map(|short| format!("keybaton-{short}")).collect())
+            }
         };
         let folder = folder.to_owned();
-        assert!(
-            rows.insert(name.to_owned(), Row { folder, may_know })
-                .is_none(),
-            "{name} twice"
-        );
+        assert!(rows.insert(name.to_owned(), Row { folder, may_know }).is_none(), "{name} twice");
     }
-    assert!(
-        !rows.is_empty(),
-        "ARCHITECTURE.md has the table `| crate | folder | may know |`"
-    );
+    assert!(!rows.is_empty(), "ARCHITECTURE.md has the table `| crate | folder | may know |`");
     rows
 }
 
 /// Everything in which `table` and the manifests differ.
 fn differences(table: &BTreeMap<String, Row>, metadata: &Metadata) -> Vec<String> {
     let mut found = Vec::new();
-    let ours: BTreeSet<_> = metadata
-        .packages
-        .iter()
-        .map(|it| it.name.to_string())
-        .collect();
+    let ours: BTreeSet<_> = metadata.packages.iter().map(|it| it.name.to_string()).collect();
     for name in table.keys().filter(|name| !ours.contains(*name)) {
-        found.push(format!(
-            "{name} stands in the table and is no crate: remove the row"
-        ));
+        found.push(format!("{name} stands in the table and is no crate: remove the row"));
     }
     for package in &metadata.packages {
         let name = package.name.to_string();
@@ -83,28 +63,16 @@ fn differences(table: &BTreeMap<String, Row>, metadata: &Metadata) -> Vec<String
             found.push(format!("{name} is missing from the table: add a row"));
             continue;
         };
-        let folder = package
-            .manifest_path
-            .parent()
-            .and_then(|it| it.strip_prefix(root()).ok());
+        let folder = package.manifest_path.parent().and_then(|it| it.strip_prefix(root()).ok());
         if folder.is_none_or(|folder| folder.as_str() != row.folder) {
-            found.push(format!(
-                "{name} does not lie in {}: correct the row",
-                row.folder
-            ));
+            found.push(format!("{name} does not lie in {}: correct the row", row.folder));
         }
         let Known::These(may_know) = &row.may_know else {
             continue;
         };
-        let known = package
-            .dependencies
-            .iter()
-            .filter(|it| ours.contains(&it.name));
+        let known = package.dependencies.iter().filter(|it| ours.contains(&it.name));
         for other in known.filter(|it| !may_know.contains(&it.name)) {
-            found.push(format!(
-                "{name} may not know {}: remove the dependency",
-                other.name
-            ));
+            found.push(format!("{name} may not know {}: remove the dependency", other.name));
         }
     }
     found
@@ -113,10 +81,7 @@ fn differences(table: &BTreeMap<String, Row>, metadata: &Metadata) -> Vec<String
 #[test]
 fn nobody_knows_more_than_the_table_allows() {
     let found = differences(&table(&read("ARCHITECTURE.md")), &metadata());
-    demand_none(
-        "the table in ARCHITECTURE.md and the manifests differ",
-        &found,
-    );
+    demand_none("the table in ARCHITECTURE.md and the manifests differ", &found);
 }
 
 #[test]
@@ -130,15 +95,9 @@ fn a_table_that_is_not_true_is_noticed() {
         "| keybaton-ports | actors/ports | messages, rotation |",
         "| keybaton-ports | actors/ports | messages |",
     );
-    assert_eq!(
-        narrowed,
-        ["keybaton-ports may not know keybaton-rotation: remove the dependency"]
-    );
+    assert_eq!(narrowed, ["keybaton-ports may not know keybaton-rotation: remove the dependency"]);
     let moved = forbid("| xtask | xtask | nobody |", "| xtask | tasks | nobody |");
     assert_eq!(moved, ["xtask does not lie in tasks: correct the row"]);
-    let gone = forbid(
-        "| xtask | xtask | nobody |\n",
-        "| ytask | ytask | nobody |\n",
-    );
+    let gone = forbid("| xtask | xtask | nobody |\n", "| ytask | ytask | nobody |\n");
     assert_eq!(gone.len(), 2, "{gone:?}");
 }

@@ -13,9 +13,7 @@ use std::path::{Path, PathBuf};
 /// The root of the repository.
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent()
-        .expect("the crate lies in the repository")
-        .to_owned()
+    here.parent().expect("the crate lies in the repository").to_owned()
 }
 
 /// A file of the repository as text.

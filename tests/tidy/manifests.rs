@@ -13,15 +13,9 @@ const ROTATION_USES: [&str; 3] = ["keybaton-messages", "serde", "thiserror"];
 #[test]
 fn the_rules_of_a_rotation_depend_on_nothing_that_could_act() {
     let metadata = direction::metadata();
-    let rotation = metadata
-        .packages
-        .iter()
-        .find(|it| it.name.as_str() == "keybaton-rotation");
+    let rotation = metadata.packages.iter().find(|it| it.name.as_str() == "keybaton-rotation");
     let rotation = rotation.expect("the crate keybaton-rotation is in the workspace");
-    let normal = rotation
-        .dependencies
-        .iter()
-        .filter(|it| it.kind == DependencyKind::Normal);
+    let normal = rotation.dependencies.iter().filter(|it| it.kind == DependencyKind::Normal);
     let uses: BTreeSet<_> = normal.map(|it| it.name.as_str()).collect();
     assert_eq!(uses, BTreeSet::from(ROTATION_USES));
 }
@@ -32,16 +26,9 @@ fn every_crate_takes_the_workspaces_lints_and_is_not_published() {
     for package in direction::metadata().packages {
         let manifest = std::fs::read_to_string(&package.manifest_path).expect("a manifest");
         if !manifest.contains("[lints]\nworkspace = true") {
-            found.push(format!(
-                "{}: add `[lints]` with `workspace = true`",
-                package.name
-            ));
+            found.push(format!("{}: add `[lints]` with `workspace = true`", package.name));
         }
-        if package
-            .publish
-            .as_ref()
-            .is_none_or(|registries| !registries.is_empty())
-        {
+        if package.publish.as_ref().is_none_or(|registries| !registries.is_empty()) {
             found.push(format!("{}: add `publish.workspace = true`", package.name));
         }
         if package.license.as_deref() != Some("Apache-2.0 OR MIT") {

@@ -5,9 +5,7 @@ use crate::{demand_none, read, root};
 /// Paths of this repository that `page` names in backticks.
 fn paths(page: &str) -> Vec<&str> {
     let is_path = |text: &&str| {
-        let is_plain = text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+        let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
         text.contains('/') && is_plain
     };
     let mut paths: Vec<_> = page.split('`').skip(1).step_by(2).filter(is_path).collect();
@@ -21,11 +19,7 @@ fn pages() -> Vec<String> {
     let mut pages = vec!["ARCHITECTURE.md".to_owned(), "CONTRIBUTING.md".to_owned()];
     let decisions = std::fs::read_dir(root().join("docs/decisions")).expect("the decisions");
     for entry in decisions {
-        let name = entry
-            .expect("an entry")
-            .file_name()
-            .to_string_lossy()
-            .into_owned();
+        let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
         pages.push(format!("docs/decisions/{name}"));
     }
     pages.sort();
@@ -49,21 +43,13 @@ fn every_path_on_a_page_leads_somewhere() {
 #[test]
 fn decisions_are_numbered_without_a_gap() {
     let pages = pages();
-    let decisions: Vec<_> = pages
-        .iter()
-        .filter_map(|page| page.strip_prefix("docs/decisions/"))
-        .collect();
+    let decisions: Vec<_> =
+        pages.iter().filter_map(|page| page.strip_prefix("docs/decisions/")).collect();
     for (place, name) in decisions.iter().enumerate() {
         let number = place + 1;
-        assert!(
-            name.starts_with(&format!("{number:04}-")),
-            "{name} is not number {number}"
-        );
+        assert!(name.starts_with(&format!("{number:04}-")), "{name} is not number {number}");
         let text = read(&format!("docs/decisions/{name}"));
-        assert!(
-            text.starts_with(&format!("# {number}. ")),
-            "{name} opens with `# {number}. `"
-        );
+        assert!(text.starts_with(&format!("# {number}. ")), "{name} opens with `# {number}. `");
     }
     assert!(!decisions.is_empty(), "there are decisions");
 }
@@ -72,10 +58,7 @@ fn decisions_are_numbered_without_a_gap() {
 fn ci_runs_the_commands_of_the_readme() {
     let (readme, script) = (read("README.md"), read(".ci/run"));
     for command in ["cargo run --release -- demo", "cargo xtask test"] {
-        assert!(
-            readme.contains(command),
-            "README.md does not name `{command}`"
-        );
+        assert!(readme.contains(command), "README.md does not name `{command}`");
         assert!(script.contains(command), ".ci/run does not run `{command}`");
     }
 }

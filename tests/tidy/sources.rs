@@ -11,11 +11,8 @@ const LINES_MAX: usize = 500;
 const UNFINISHED: [&str; 2] = [concat!("to", "do!("), concat!("unimple", "mented!(")];
 
 /// Words that must not stand in a test: it waits for a state, and it runs.
-const NOT_IN_TESTS: [&str; 3] = [
-    concat!("#[", "ignore"),
-    concat!("sleep", "("),
-    concat!("sleep_until", "("),
-];
+const NOT_IN_TESTS: [&str; 3] =
+    [concat!("#[", "ignore"), concat!("sleep", "("), concat!("sleep_until", "(")];
 
 /// What the standard library would let the rules of a rotation do. Maps that hash begin with a
 /// random number.
@@ -65,11 +62,7 @@ fn sources() -> Vec<Source> {
     files.sort();
     let root = root();
     let read = |file: PathBuf| Source {
-        path: file
-            .strip_prefix(&root)
-            .expect("below the root")
-            .display()
-            .to_string(),
+        path: file.strip_prefix(&root).expect("below the root").display().to_string(),
         text: std::fs::read_to_string(&file).expect("a source is readable text"),
     };
     files.into_iter().map(read).collect()
@@ -94,8 +87,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 fn says(line: &str, word: &str) -> bool {
     let code = line.split("//").next().unwrap_or("");
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
-    code.match_indices(word)
-        .any(|(at, _)| !code[..at].ends_with(is_part))
+    code.match_indices(word).any(|(at, _)| !code[..at].ends_with(is_part))
 }
 
 #[test]
@@ -133,10 +125,7 @@ fn no_test_sleeps_or_is_ignored() {
         for (number, line) in source.test_lines() {
             if NOT_IN_TESTS.iter().any(|word| says(line, word)) {
                 let path = &source.path;
-                found.push(format!(
-                    "{path}:{number}: wait for a state: {}",
-                    line.trim()
-                ));
+                found.push(format!("{path}:{number}: wait for a state: {}", line.trim()));
             }
         }
     }
@@ -156,10 +145,7 @@ fn the_rules_of_a_rotation_cannot_act() {
             }
         }
     }
-    demand_none(
-        "the rules of a rotation take time and chance as arguments",
-        &found,
-    );
+    demand_none("the rules of a rotation take time and chance as arguments", &found);
 }
 
 #[test]
@@ -172,14 +158,8 @@ fn the_searches_find_what_they_look_for() {
     assert!(says(&format!("    {ignore} = \"slow\"]"), ignore));
     let text = "fn real() {}\n#[cfg(test)]\nmod tests {\n    first();\n}\n";
     let of = |path: &str| {
-        let source = Source {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
-        source
-            .test_lines()
-            .map(|(number, _)| number)
-            .collect::<Vec<_>>()
+        let source = Source { path: path.to_owned(), text: text.to_owned() };
+        source.test_lines().map(|(number, _)| number).collect::<Vec<_>>()
     };
     assert_eq!(of("actors/src/x.rs"), [3, 4, 5]);
     assert_eq!(of("tests/scenarios/x.rs"), [1, 2, 3, 4, 5]);
@@ -189,13 +169,6 @@ fn the_searches_find_what_they_look_for() {
 #[test]
 fn all_of_the_repository_is_searched() {
     let paths: Vec<_> = sources().into_iter().map(|source| source.path).collect();
-    let known = [
-        "messages/src/wire.rs",
-        "actors/rotation/src/step.rs",
-        "tests/tidy/sources.rs",
-    ];
-    assert!(
-        known.iter().all(|path| paths.iter().any(|it| it == path)),
-        "{paths:?}"
-    );
+    let known = ["messages/src/wire.rs", "actors/rotation/src/step.rs", "tests/tidy/sources.rs"];
+    assert!(known.iter().all(|path| paths.iter().any(|it| it == path)), "{paths:?}");
 }

@@ -32,9 +32,7 @@ pub fn run(shell: &Shell, options: &Options) -> Result<Outcome> {
         bail!("a build with profile `{profile}` measures nothing; leave --profile out");
     }
     let mut command = shell.cargo("run --package keybaton-benches --bin keybaton-benches");
-    command
-        .args(["--profile", profile, "--"])
-        .args(&options.group);
+    command.args(["--profile", profile, "--"]).args(&options.group);
     if let Format::Json = options.output {
         command.args(["-o", "json"]);
     }

@@ -36,10 +36,7 @@ pub fn run(shell: &Shell) -> Result<Outcome> {
     let ran = shell.run_and_keep("loom", command(shell, "", None)?)?;
     outcome.note("loom on the registry", &ran);
     let counts = outcome.count(&ran.text);
-    outcome.require(
-        "loom found no test in the registry",
-        counts.is_pass() || !ran.is_ok,
-    );
+    outcome.require("loom found no test in the registry", counts.is_pass() || !ran.is_ok);
     for mutant in &mutants {
         let why_not = refute(shell, mutant)?;
         if let Some(why) = &why_not {
@@ -74,19 +71,14 @@ fn refute(shell: &Shell, mutant: &Mutant) -> Result<Option<String>> {
         }
     };
     let how = why_not.as_deref().unwrap_or("refuted");
-    say(&format!(
-        "== mutant {name}: {how}, {:.1} s",
-        began.elapsed().as_secs_f64()
-    ));
+    say(&format!("== mutant {name}: {how}, {:.1} s", began.elapsed().as_secs_f64()));
     Ok(why_not)
 }
 
 fn command(shell: &Shell, extra: &str, mutant: Option<&Mutant>) -> Result<Command> {
     let line = format!("test --package {PACKAGE} --release --test loom {extra}");
     let mut command = shell.cargo(&line);
-    command
-        .env("RUSTFLAGS", "--cfg loom")
-        .env("CARGO_TARGET_DIR", shell.root().join(TARGET_DIR));
+    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", shell.root().join(TARGET_DIR));
     if let Some(mutant) = mutant {
         command.env("RUSTC_WORKSPACE_WRAPPER", wrapper(shell, &mutant.name)?);
     }
@@ -117,28 +109,18 @@ fn make_executable(path: &std::path::Path) -> std::io::Result<()> {
 
 #[cfg(not(unix))]
 fn make_executable(_path: &std::path::Path) -> std::io::Result<()> {
-    Err(std::io::Error::other(
-        "the wrapper is a shell script; run this on Linux or macOS",
-    ))
+    Err(std::io::Error::other("the wrapper is a shell script; run this on Linux or macOS"))
 }
 
 /// Reads the list: one mutant a line, its name and its test; `#` begins a comment.
 fn read(list: &str) -> Result<Vec<Mutant>> {
     let mut mutants = Vec::new();
     for (place, line) in list.lines().enumerate() {
-        let words: Vec<_> = line
-            .split('#')
-            .next()
-            .unwrap_or("")
-            .split_whitespace()
-            .collect();
+        let words: Vec<_> = line.split('#').next().unwrap_or("").split_whitespace().collect();
         match words[..] {
             [] => {}
             [name, test] if is_word(name) && is_word(test) => {
-                mutants.push(Mutant {
-                    name: name.to_owned(),
-                    test: test.to_owned(),
-                });
+                mutants.push(Mutant { name: name.to_owned(), test: test.to_owned() });
             }
             _ => bail!("line {} of {MUTANTS} is not `NAME TEST`: {line}", place + 1),
         }
@@ -166,13 +148,7 @@ mod tests {
 
     #[test]
     fn a_list_that_cannot_be_meant_is_refused() {
-        for list in [
-            "",
-            "# nothing\n",
-            "alone\n",
-            "one two three\n",
-            "no'bias test\n",
-        ] {
+        for list in ["", "# nothing\n", "alone\n", "one two three\n", "no'bias test\n"] {
             assert!(read(list).is_err(), "{list:?}");
         }
     }

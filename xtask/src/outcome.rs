@@ -71,11 +71,7 @@ impl Outcome {
         }
         let is_ok = self.failed.is_empty();
         match self.tests {
-            Some(Counts {
-                passed,
-                failed,
-                ignored,
-            }) => {
+            Some(Counts { passed, failed, ignored }) => {
                 let how = if is_ok { "ok" } else { "FAILED" };
                 let line = format!(
                     "test result: {how}. {passed} passed; {failed} failed; {ignored} ignored"
@@ -85,11 +81,7 @@ impl Outcome {
             None if is_ok => say("ok"),
             None => {}
         }
-        if is_ok {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
@@ -97,14 +89,9 @@ impl Counts {
     /// Sums the lines `test result: ok. 3 passed; 1 failed; 0 ignored; ...`.
     fn read(text: &str) -> Self {
         let mut counts = Self::default();
-        for line in text
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("test result: "))
-        {
-            let words: Vec<_> = line
-                .split([' ', ';', '.'])
-                .filter(|word| !word.is_empty())
-                .collect();
+        for line in text.lines().filter_map(|line| line.trim().strip_prefix("test result: ")) {
+            let words: Vec<_> =
+                line.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
             for pair in words.windows(2) {
                 let Ok(number) = pair[0].parse::<u64>() else {
                     continue;
@@ -142,14 +129,7 @@ mod tests {
             noise 12 passed\n\
             test result: FAILED. 10 passed; 2 failed; 0 ignored; finished in 0.10s\n";
         let counts = Counts::read(text);
-        assert_eq!(
-            counts,
-            Counts {
-                passed: 13,
-                failed: 2,
-                ignored: 1
-            }
-        );
+        assert_eq!(counts, Counts { passed: 13, failed: 2, ignored: 1 });
         assert!(counts.has_failures() && !counts.is_pass());
     }
 

@@ -32,14 +32,9 @@ impl Shell {
     /// Finds the root of the repository.
     pub fn open() -> Result<Self> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = here
-            .parent()
-            .context("the xtask folder has no parent; clone again")?;
+        let root = here.parent().context("the xtask folder has no parent; clone again")?;
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        Ok(Self {
-            root: root.to_owned(),
-            cargo,
-        })
+        Ok(Self { root: root.to_owned(), cargo })
     }
 
     /// The root of the repository.
@@ -55,42 +50,30 @@ impl Shell {
     /// A cargo command; `line` is split at spaces.
     pub fn cargo(&self, line: &str) -> Command {
         let mut command = Command::new(&self.cargo);
-        command
-            .args(line.split_whitespace())
-            .current_dir(&self.root);
+        command.args(line.split_whitespace()).current_dir(&self.root);
         command
     }
 
     /// Whether cargo has this sub-command.
     pub fn has(&self, tool: &str) -> bool {
         let mut probe = self.cargo(tool);
-        probe
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        probe.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
         probe.status().is_ok_and(|status| status.success())
     }
 
     /// Runs a command, its output going where ours goes.
     pub fn run(&self, name: &str, mut command: Command) -> Result<Ran> {
         let step = Step::begin(name, &command);
-        let status = command
-            .status()
-            .with_context(|| format!("cannot start {name}"))?;
+        let status = command.status().with_context(|| format!("cannot start {name}"))?;
         step.end(status.success());
-        Ok(Ran {
-            is_ok: status.success(),
-            text: String::new(),
-        })
+        Ok(Ran { is_ok: status.success(), text: String::new() })
     }
 
     /// Runs a command, showing its standard output line by line and keeping it.
     pub fn run_and_keep(&self, name: &str, mut command: Command) -> Result<Ran> {
         let step = Step::begin(name, &command);
         command.stdout(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let mut text = String::new();
         if let Some(pipe) = child.stdout.take() {
             for line in BufReader::new(pipe).split(b'\n') {
@@ -101,27 +84,17 @@ impl Shell {
                 text.push('\n');
             }
         }
-        let status = child
-            .wait()
-            .with_context(|| format!("cannot wait for {name}"))?;
+        let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
         step.end(status.success());
-        Ok(Ran {
-            is_ok: status.success(),
-            text,
-        })
+        Ok(Ran { is_ok: status.success(), text })
     }
 
     /// Runs a command in silence and keeps both of its outputs.
     pub fn run_quietly(&self, name: &str, mut command: Command) -> Result<Ran> {
-        let output = command
-            .output()
-            .with_context(|| format!("cannot start {name}"))?;
+        let output = command.output().with_context(|| format!("cannot start {name}"))?;
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.push_str(&String::from_utf8_lossy(&output.stderr));
-        Ok(Ran {
-            is_ok: output.status.success(),
-            text,
-        })
+        Ok(Ran { is_ok: output.status.success(), text })
     }
 }
 
@@ -133,26 +106,17 @@ struct Step<'a> {
 
 impl<'a> Step<'a> {
     fn begin(name: &'a str, command: &Command) -> Self {
-        let program = Path::new(command.get_program())
-            .file_name()
-            .unwrap_or_default();
+        let program = Path::new(command.get_program()).file_name().unwrap_or_default();
         let line: Vec<_> = std::iter::once(program)
             .chain(command.get_args())
             .map(OsStr::to_string_lossy)
             .collect();
         say(&format!("== {name}: {}", line.join(" ")));
-        Self {
-            name,
-            began: Instant::now(),
-        }
+        Self { name, began: Instant::now() }
     }
 
     fn end(self, is_ok: bool) {
         let how = if is_ok { "ok" } else { "FAILED" };
-        say(&format!(
-            "== {}: {how}, {:.1} s",
-            self.name,
-            self.began.elapsed().as_secs_f64()
-        ));
+        say(&format!("== {}: {how}, {:.1} s", self.name, self.began.elapsed().as_secs_f64()));
     }
 }

@@ -16,10 +16,7 @@ pub fn run(shell: &Shell, without_loom: bool) -> Result<Outcome> {
         let ran = shell.run_and_keep("tests", command)?;
         outcome.note("tests of the workspace", &ran);
         let counts = outcome.count(&ran.text);
-        outcome.require(
-            "no test was found in the workspace",
-            counts.is_pass() || !ran.is_ok,
-        );
+        outcome.require("no test was found in the workspace", counts.is_pass() || !ran.is_ok);
     }
     if without_loom {
         outcome.leave_out("loom on the registry", "get it with `cargo xtask loom`");
@@ -33,7 +30,5 @@ pub fn run(shell: &Shell, without_loom: bool) -> Result<Outcome> {
 }
 
 /// What is no test that passes or fails, and where it is.
-const NEVER_HERE: [(&str, &str); 1] = [(
-    "benches, whose figures need a quiet machine",
-    "get them with `cargo xtask bench`",
-)];
+const NEVER_HERE: [(&str, &str); 1] =
+    [("benches, whose figures need a quiet machine", "get them with `cargo xtask bench`")];

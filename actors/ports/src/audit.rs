@@ -95,15 +95,8 @@ fn link(
 pub fn name_outstanding(entry: &AuditEntry, grants: &[(NodeId, GrantId)]) -> AuditEntry {
     let mut entry = entry.clone();
     if entry.kind == AuditKind::ForcedRevoke {
-        let named: Vec<_> = grants
-            .iter()
-            .map(|(node, id)| format!("{node}:{id}"))
-            .collect();
-        let outstanding = if named.is_empty() {
-            "none".to_owned()
-        } else {
-            named.join(" ")
-        };
+        let named: Vec<_> = grants.iter().map(|(node, id)| format!("{node}:{id}")).collect();
+        let outstanding = if named.is_empty() { "none".to_owned() } else { named.join(" ") };
         entry.note = format!("{}; outstanding grants: {outstanding}", entry.note);
     }
     entry
@@ -130,13 +123,7 @@ pub fn verify_chain(
     pair: &PairId,
     records: &[SealedAudit],
 ) -> Result<(), BrokenChain> {
-    let broken = |seq, why| {
-        Err(BrokenChain {
-            pair: pair.clone(),
-            seq,
-            why,
-        })
-    };
+    let broken = |seq, why| Err(BrokenChain { pair: pair.clone(), seq, why });
     let mut prev = [0; 32];
     for (seq, record) in (1..).zip(records) {
         if record.seq != seq {
@@ -148,21 +135,8 @@ pub fn verify_chain(
         if record.prev != prev {
             return broken(seq, "the record does not continue the one before");
         }
-        if record.hash
-            != link(
-                key,
-                pair,
-                seq,
-                &prev,
-                &record.kind,
-                &record.dedupe,
-                &record.body,
-            )
-        {
-            return broken(
-                seq,
-                "the record was changed, or the audit key is another one",
-            );
+        if record.hash != link(key, pair, seq, &prev, &record.kind, &record.dedupe, &record.body) {
+            return broken(seq, "the record was changed, or the audit key is another one");
         }
         prev = record.hash;
     }

@@ -17,7 +17,9 @@ mod secret;
 mod secrets;
 mod tasks;
 
-pub use audit::{AuditKey, AuditSink, BrokenChain, SealedAudit, name_outstanding, seal, verify_chain};
+pub use audit::{
+    AuditKey, AuditSink, BrokenChain, SealedAudit, name_outstanding, seal, verify_chain,
+};
 pub use bus::{EventBus, EventStream};
 pub use checkpoints::{CheckpointRef, CheckpointStore};
 pub use clock::{Clock, Entropy};

@@ -62,10 +62,7 @@ pub enum Denial {
 impl Refusal {
     /// Nothing happened; the caller may try again when it likes.
     pub fn busy(why: impl Into<String>) -> Self {
-        Self::Busy {
-            after: None,
-            why: why.into(),
-        }
+        Self::Busy { after: None, why: why.into() }
     }
 
     /// Nobody can tell whether it happened.
@@ -75,9 +72,6 @@ impl Refusal {
 
     /// Nothing happened and asking again will not help.
     pub fn denied(denial: Denial, why: impl Into<String>) -> Self {
-        Self::Denied {
-            denial,
-            why: why.into(),
-        }
+        Self::Denied { denial, why: why.into() }
     }
 }

@@ -35,10 +35,7 @@ impl Secret {
             return Err(Refusal::denied(Denial::BadRequest, "the secret is empty"));
         }
         if bytes.len() > SECRET_BYTES_MAX {
-            return Err(Refusal::denied(
-                Denial::TooLarge,
-                "the secret is larger than any key",
-            ));
+            return Err(Refusal::denied(Denial::TooLarge, "the secret is larger than any key"));
         }
         Ok(Self(Zeroizing::new(bytes.as_slice().into())))
     }
@@ -96,28 +93,16 @@ mod tests {
     #[test]
     fn the_same_secret_has_the_same_fingerprint_and_another_has_not() {
         let key = FingerprintKey::new([1; 32]);
-        assert_eq!(
-            key.fingerprint(&secret("sk-a")),
-            key.fingerprint(&secret("sk-a"))
-        );
-        assert_ne!(
-            key.fingerprint(&secret("sk-a")),
-            key.fingerprint(&secret("sk-b"))
-        );
+        assert_eq!(key.fingerprint(&secret("sk-a")), key.fingerprint(&secret("sk-a")));
+        assert_ne!(key.fingerprint(&secret("sk-a")), key.fingerprint(&secret("sk-b")));
         let other = FingerprintKey::new([2; 32]);
-        assert_ne!(
-            key.fingerprint(&secret("sk-a")),
-            other.fingerprint(&secret("sk-a"))
-        );
+        assert_ne!(key.fingerprint(&secret("sk-a")), other.fingerprint(&secret("sk-a")));
     }
 
     #[test]
     fn parts_are_never_glued() {
         let key = FingerprintKey::new([1; 32]);
-        assert_ne!(
-            key.digest(b"x", &[b"ab", b"c"]),
-            key.digest(b"x", &[b"a", b"bc"])
-        );
+        assert_ne!(key.digest(b"x", &[b"ab", b"c"]), key.digest(b"x", &[b"a", b"bc"]));
     }
 
     #[test]

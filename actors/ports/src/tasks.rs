@@ -142,10 +142,7 @@ pub enum TaskError {
     #[error("no such task")]
     NotFound,
     /// The value is larger than the port carries.
-    #[error(
-        "value too large: at most {} bytes",
-        crate::limits::TASK_VALUE_BYTES_MAX
-    )]
+    #[error("value too large: at most {} bytes", crate::limits::TASK_VALUE_BYTES_MAX)]
     TooLarge,
     /// It may or may not be written. The same write may be tried again.
     #[error("unknown outcome: {0}")]

@@ -44,10 +44,7 @@ impl Label {
         (self.0 >> 32) as u32
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the lower half is what is asked for"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
     pub(crate) fn generation(self) -> u32 {
         self.0 as u32
     }
@@ -74,10 +71,7 @@ impl Notice {
     /// Gives up one share; the last share runs the notice.
     pub(crate) fn settle(share: Arc<Self>) {
         if let Some(notice) = Arc::into_inner(share) {
-            let call = notice
-                .0
-                .into_inner()
-                .expect("never locked, so never poisoned");
+            let call = notice.0.into_inner().expect("never locked, so never poisoned");
             call();
         }
     }
@@ -130,11 +124,7 @@ impl Lane {
     /// Starts closing over `stripes` stripes; none of them is closed yet.
     pub(crate) fn begin(&self, notice: Arc<Notice>, stripes: u32) {
         drop(self.notice.swap(Some(notice)));
-        let start = if cfg!(keybaton_mutant = "no_bias") {
-            0
-        } else {
-            stripes + 1
-        };
+        let start = if cfg!(keybaton_mutant = "no_bias") { 0 } else { stripes + 1 };
         self.pending.store(start, Ordering::Release);
     }
 
@@ -179,13 +169,6 @@ impl Lane {
         let earlier = self.notice.swap(notice);
         // A notifier may have looked before the swap; then nobody else comes for it.
         let is_empty = matches!(self.pending.load(Ordering::Acquire), NOTIFYING | DRAINED);
-        [
-            earlier,
-            if is_empty {
-                self.notice.swap(None)
-            } else {
-                None
-            },
-        ]
+        [earlier, if is_empty { self.notice.swap(None) } else { None }]
     }
 }

@@ -18,9 +18,7 @@ impl<K: Eq + Hash + Clone, N> Registry<K, N> {
     /// An empty directory.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            pairs: DashMap::new(),
-        }
+        Self { pairs: DashMap::new() }
     }
 
     /// The pair named `key`, made if there was none.
@@ -40,10 +38,7 @@ impl<K: Eq + Hash + Clone, N> Registry<K, N> {
     /// All pairs there are, in no order. Pairs made meanwhile may be missing.
     #[must_use]
     pub fn pairs(&self) -> Vec<(K, Arc<Pair<N>>)> {
-        self.pairs
-            .iter()
-            .map(|entry| (entry.key().clone(), Arc::clone(entry.value())))
-            .collect()
+        self.pairs.iter().map(|entry| (entry.key().clone(), Arc::clone(entry.value()))).collect()
     }
 
     /// Forgets a pair that nobody uses: no handle, no member, no slot open or draining. False if
@@ -51,9 +46,7 @@ impl<K: Eq + Hash + Clone, N> Registry<K, N> {
     pub fn retire(&self, key: &K) -> bool {
         // Under the directory's lock nobody can get at a pair that only the directory knows.
         let is_unused = |pair: &Arc<Pair<N>>| Arc::strong_count(pair) == 1 && pair.is_unused();
-        self.pairs
-            .remove_if(key, |_, pair| is_unused(pair))
-            .is_some()
+        self.pairs.remove_if(key, |_, pair| is_unused(pair)).is_some()
     }
 
     /// How many pairs there are.

@@ -38,9 +38,7 @@ fn an_acquire_during_a_switch_always_gets_a_lease() {
         let (pair, told) = (open_pair(), Flag::new());
         let member = pair.join(1);
         let holder = thread::spawn(move || {
-            let lease = member
-                .acquire()
-                .expect("one of both versions is open at any time");
+            let lease = member.acquire().expect("one of both versions is open at any time");
             assert!([1, 2].contains(&lease.version()));
             assert_eq!(u64::from(lease.version()), lease.generation());
         });
@@ -84,10 +82,7 @@ fn what_holders_did_happens_before_the_notice() {
         let tell = told.setter();
         pair.close(1, move || {
             // Relaxed: nothing but the releases may order these reads after the writes.
-            assert!(
-                used.iter().all(|used| used.load(Ordering::Relaxed)),
-                "a use came later"
-            );
+            assert!(used.iter().all(|used| used.load(Ordering::Relaxed)), "a use came later");
             tell();
         });
         holders.into_iter().for_each(join);
@@ -193,16 +188,11 @@ fn a_waiter_that_was_refused_sees_the_turn_of_the_next_slot() {
         let (member, waited) = (pair.join(1), Arc::clone(&pair));
         let waiter = thread::spawn(move || {
             if let Err(refusal) = member.acquire() {
-                let Refusal::NotOpen { turn } = refusal else {
-                    panic!("{refusal}")
-                };
+                let Refusal::NotOpen { turn } = refusal else { panic!("{refusal}") };
                 while waited.turn() == turn {
                     thread::yield_now();
                 }
-                assert!(
-                    member.acquire().is_ok(),
-                    "the turn came before the slot was open"
-                );
+                assert!(member.acquire().is_ok(), "the turn came before the slot was open");
             }
         });
         pair.publish(1).expect("there is room");

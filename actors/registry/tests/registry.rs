@@ -23,9 +23,7 @@ fn nobody_holds_a_version_after_its_notice() {
                 (pair.join(name), Arc::clone(&dead), Arc::clone(&is_over));
             thread::spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
-                    let lease = member
-                        .acquire_owned()
-                        .expect("one slot is open at any time");
+                    let lease = member.acquire_owned().expect("one slot is open at any time");
                     let version = lease.version() as usize;
                     assert_eq!(
                         dead[version].load(Ordering::Relaxed),
@@ -45,22 +43,11 @@ fn nobody_holds_a_version_after_its_notice() {
         }));
     }
     is_over.store(true, Ordering::Relaxed);
-    holders
-        .into_iter()
-        .for_each(|holder| holder.join().expect("holder ends well"));
-    let told: Vec<_> = dead
-        .iter()
-        .map(|count| count.load(Ordering::Relaxed))
-        .collect();
+    holders.into_iter().for_each(|holder| holder.join().expect("holder ends well"));
+    let told: Vec<_> = dead.iter().map(|count| count.load(Ordering::Relaxed)).collect();
     assert_eq!(told[0], 0);
-    assert!(
-        told[1..VERSIONS as usize].iter().all(|count| *count == 1),
-        "{told:?}"
-    );
-    assert_eq!(
-        told[VERSIONS as usize], 0,
-        "the last version was never closed"
-    );
+    assert!(told[1..VERSIONS as usize].iter().all(|count| *count == 1), "{told:?}");
+    assert_eq!(told[VERSIONS as usize], 0, "the last version was never closed");
 }
 
 #[test]
@@ -69,11 +56,7 @@ fn an_empty_version_is_drained_within_close() {
     let drained = close(&pair, 1);
     assert_eq!(drained.try_recv(), Ok(()));
     assert_eq!(pair.current(), None);
-    assert_eq!(
-        close(&pair, 7).try_recv(),
-        Ok(()),
-        "nobody holds what was never published"
-    );
+    assert_eq!(close(&pair, 7).try_recv(), Ok(()), "nobody holds what was never published");
 }
 
 #[test]
@@ -88,11 +71,7 @@ fn the_notice_comes_with_the_last_lease_and_once() {
     assert_eq!(pair.count(1), 1);
     drop(last);
     assert_eq!(drained.try_recv(), Ok(()));
-    assert_eq!(
-        drained.try_recv(),
-        Err(mpsc::TryRecvError::Disconnected),
-        "told twice"
-    );
+    assert_eq!(drained.try_recv(), Err(mpsc::TryRecvError::Disconnected), "told twice");
 }
 
 #[test]
@@ -122,9 +101,7 @@ fn a_lease_that_outlives_its_handle_is_dropped_elsewhere() {
     let lease = pair.join(1).acquire_owned().expect("open");
     let drained = close(&pair, 1);
     assert_eq!(pair.holders(1), [Holder { name: 1, leases: 1 }]);
-    thread::spawn(move || drop(lease))
-        .join()
-        .expect("dropping is quiet");
+    thread::spawn(move || drop(lease)).join().expect("dropping is quiet");
     assert_eq!(drained.try_recv(), Ok(()));
 }
 
@@ -133,27 +110,18 @@ fn a_task_may_hold_two_versions_and_see_which_one_is_old() {
     let pair = open_pair();
     let task = pair.join(1);
     let tool = task.clone();
-    let (old, again) = (
-        task.acquire().expect("open"),
-        tool.acquire_owned().expect("open"),
-    );
+    let (old, again) = (task.acquire().expect("open"), tool.acquire_owned().expect("open"));
     assert_eq!(pair.publish(2), Ok(2));
     assert!(!old.is_current());
     let new = task.acquire().expect("open");
-    assert_eq!(
-        (new.version(), new.generation(), new.is_current()),
-        (2, 2, true)
-    );
+    assert_eq!((new.version(), new.generation(), new.is_current()), (2, 2, true));
     assert_eq!((old.version(), again.version()), (1, 1));
     assert_eq!(pair.holders(1), [Holder { name: 1, leases: 2 }]);
     assert_eq!(pair.holders(2), [Holder { name: 1, leases: 1 }]);
 
     let drained = close(&pair, 1);
     drop(old);
-    assert!(
-        drained.try_recv().is_err(),
-        "the tool still holds version 1"
-    );
+    assert!(drained.try_recv().is_err(), "the tool still holds version 1");
     drop(again);
     assert_eq!(drained.try_recv(), Ok(()));
     assert!(new.is_current());
@@ -178,10 +146,7 @@ fn a_rollback_opens_another_slot_and_the_version_drains_with_both() {
 
     let drained = close(&pair, 1);
     drop(second);
-    assert!(
-        drained.try_recv().is_err(),
-        "the lease from before the rollback is still held"
-    );
+    assert!(drained.try_recv().is_err(), "the lease from before the rollback is still held");
     drop(first);
     assert_eq!(drained.try_recv(), Ok(()));
 }
@@ -221,33 +186,16 @@ fn a_crowded_pair_refuses_a_slot_and_changes_nothing() {
     let before = (pair.slots(), pair.turn());
     assert_eq!(pair.publish(99), Err(PublishRefusal::Crowded));
     assert_eq!((pair.slots(), pair.turn()), before);
-    assert!(
-        before
-            .0
-            .iter()
-            .all(|slot| slot.state == SlotState::Draining && slot.leases == 1)
-    );
+    assert!(before.0.iter().all(|slot| slot.state == SlotState::Draining && slot.leases == 1));
 
     drop(leases);
-    assert!(
-        pair.slots()
-            .iter()
-            .all(|slot| slot.state == SlotState::Drained)
-    );
-    assert_eq!(
-        pair.publish(99),
-        Ok(u64::from(count) + 1),
-        "drained places are used again"
-    );
+    assert!(pair.slots().iter().all(|slot| slot.state == SlotState::Drained));
+    assert_eq!(pair.publish(99), Ok(u64::from(count) + 1), "drained places are used again");
     assert_eq!(member.acquire().expect("open").version(), 99);
     pair.forget_drained();
     let versions: Vec<_> = pair.slots().iter().map(|slot| slot.version).collect();
     assert_eq!(versions, [99]);
-    assert_eq!(
-        pair.publish(100),
-        Ok(u64::from(count) + 2),
-        "forgetting starts no count anew"
-    );
+    assert_eq!(pair.publish(100), Ok(u64::from(count) + 2), "forgetting starts no count anew");
 }
 
 #[test]
@@ -255,31 +203,14 @@ fn a_member_has_a_limit_of_leases_and_leaves_its_neighbours_alone() {
     let pair = open_pair();
     // More than one stripe takes, so that some members are neighbours in a word.
     let members: Vec<_> = (0..200).map(|name| pair.join(name)).collect();
-    let hoard: Vec<_> = (0..LEASES_PER_MEMBER_MAX)
-        .map(|_| members[0].acquire().expect("open"))
-        .collect();
-    assert_eq!(
-        members[0].acquire().expect_err("at the limit"),
-        Refusal::TooMany
-    );
-    assert_eq!(
-        pair.holders(1),
-        [Holder {
-            name: 0,
-            leases: LEASES_PER_MEMBER_MAX
-        }]
-    );
-    let all: Vec<_> = members[1..]
-        .iter()
-        .map(|m| m.acquire().expect("open"))
-        .collect();
+    let hoard: Vec<_> =
+        (0..LEASES_PER_MEMBER_MAX).map(|_| members[0].acquire().expect("open")).collect();
+    assert_eq!(members[0].acquire().expect_err("at the limit"), Refusal::TooMany);
+    assert_eq!(pair.holders(1), [Holder { name: 0, leases: LEASES_PER_MEMBER_MAX }]);
+    let all: Vec<_> = members[1..].iter().map(|m| m.acquire().expect("open")).collect();
     assert_eq!(pair.count(1), LEASES_PER_MEMBER_MAX + 199);
     drop(hoard);
-    assert!(
-        pair.holders(1)
-            .iter()
-            .all(|holder| holder.leases == 1 && holder.name != 0)
-    );
+    assert!(pair.holders(1).iter().all(|holder| holder.leases == 1 && holder.name != 0));
     drop(all);
     assert_eq!(pair.count(1), 0);
     assert!(members[0].acquire().is_ok());
@@ -289,26 +220,14 @@ fn a_member_has_a_limit_of_leases_and_leaves_its_neighbours_alone() {
 fn seats_are_given_again_and_names_go_with_their_members() {
     let pair = open_pair();
     for round in 0..3 {
-        let members: Vec<_> = (0..1000)
-            .map(|name| pair.join(round * 1000 + name))
-            .collect();
+        let members: Vec<_> = (0..1000).map(|name| pair.join(round * 1000 + name)).collect();
         let (stay, leave): (Vec<_>, Vec<_>) = (0..).zip(members).partition(|(i, _)| i % 3 == 0);
         drop(leave);
-        let _leases: Vec<_> = stay
-            .iter()
-            .map(|(_, m)| m.acquire_owned().expect("open"))
-            .collect();
+        let _leases: Vec<_> = stay.iter().map(|(_, m)| m.acquire_owned().expect("open")).collect();
         let again: Vec<_> = (0..500).map(|name| pair.join(90_000 + name)).collect();
-        let mut names: Vec<_> = pair
-            .holders(1)
-            .into_iter()
-            .map(|holder| holder.name)
-            .collect();
+        let mut names: Vec<_> = pair.holders(1).into_iter().map(|holder| holder.name).collect();
         names.sort_unstable();
-        let expected: Vec<_> = (0..1000)
-            .step_by(3)
-            .map(|name| round * 1000 + name)
-            .collect();
+        let expected: Vec<_> = (0..1000).step_by(3).map(|name| round * 1000 + name).collect();
         assert_eq!(names, expected);
         drop(again);
     }
@@ -320,9 +239,7 @@ fn a_refused_task_waits_for_the_next_turn() {
     let pair = Arc::new(Pair::new());
     let member = pair.join(1);
     let refusal = member.acquire().expect_err("nothing was published");
-    let Refusal::NotOpen { turn } = refusal else {
-        panic!("{refusal}")
-    };
+    let Refusal::NotOpen { turn } = refusal else { panic!("{refusal}") };
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
     let mut context = Context::from_waker(&waker);
@@ -335,11 +252,7 @@ fn a_refused_task_waits_for_the_next_turn() {
     assert!(member.acquire().is_ok());
 
     let mut late = pin!(pair.changed(turn));
-    assert_eq!(
-        late.as_mut().poll(&mut context),
-        Poll::Ready(turn + 1),
-        "a level, not an edge"
-    );
+    assert_eq!(late.as_mut().poll(&mut context), Poll::Ready(turn + 1), "a level, not an edge");
 }
 
 #[test]
@@ -352,11 +265,7 @@ fn closing_again_tells_the_newest_closer() {
     assert!(second.try_recv().is_err());
     drop(lease);
     assert_eq!(second.try_recv(), Ok(()));
-    assert_eq!(
-        close(&pair, 1).try_recv(),
-        Ok(()),
-        "a drained version is drained at once"
-    );
+    assert_eq!(close(&pair, 1).try_recv(), Ok(()), "a drained version is drained at once");
 }
 
 #[test]

@@ -53,10 +53,7 @@ pub struct CopyGrants {
 /// Kinds of audit record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[expect(
-    missing_docs,
-    reason = "each name is the word that stands in the audit"
-)]
+#[expect(missing_docs, reason = "each name is the word that stands in the audit")]
 pub enum AuditKind {
     Triggered,
     IssueIntent,

@@ -58,11 +58,7 @@ impl<'a> Draft<'a> {
             let pair = self.record.pair;
             return Err(Impossible { pair, why });
         }
-        let mut known = if self.arm_all {
-            Vec::new()
-        } else {
-            timers::durable(self.before)
-        };
+        let mut known = if self.arm_all { Vec::new() } else { timers::durable(self.before) };
         if self.record.obligations != self.before.obligations {
             // One timer serves all debts: its present wait may have been measured before the
             // clock was set forward, and would then hold up the newest one.
@@ -98,11 +94,7 @@ impl<'a> Draft<'a> {
             .iter()
             .filter(|(version, entry)| {
                 matches!(entry.status, VersionStatus::Revoked | VersionStatus::Gone)
-                    && !self
-                        .record
-                        .obligations
-                        .iter()
-                        .any(|o| o.debt.version() == **version)
+                    && !self.record.obligations.iter().any(|o| o.debt.version() == **version)
             })
             .map(|(version, _)| *version)
             .collect();
@@ -132,10 +124,7 @@ impl<'a> Draft<'a> {
 
     /// The rotation, unless it has ended.
     pub(crate) fn running(&self) -> Option<&Rotation> {
-        self.record
-            .rotation
-            .as_ref()
-            .filter(|r| !r.phase.is_final())
+        self.record.rotation.as_ref().filter(|r| !r.phase.is_final())
     }
 
     /// The phase of the rotation, unless it has ended.
@@ -144,16 +133,12 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn is_emergency(&self) -> bool {
-        self.running()
-            .is_some_and(|r| r.severity == Severity::Emergency)
+        self.running().is_some_and(|r| r.severity == Severity::Emergency)
     }
 
     /// Whether `version` is the one that the running rotation must kill.
     pub(crate) fn is_compromised(&self, version: Version) -> bool {
-        self.record
-            .rotation
-            .as_ref()
-            .is_some_and(|r| r.compromised == Some(version))
+        self.record.rotation.as_ref().is_some_and(|r| r.compromised == Some(version))
     }
 
     /// Changes the present or last rotation, if there is one.

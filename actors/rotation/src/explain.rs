@@ -47,10 +47,7 @@ fn next(record: &PairRecord) -> Option<(Timer, Timestamp)> {
     if let Some(Phase::Settling { until, .. }) = record.rotation.as_ref().map(|r| &r.phase) {
         timers.push((Timer::Settle, *until));
     }
-    timers
-        .into_iter()
-        .map(|(timer, due)| (timer, due.at))
-        .min_by_key(|(_, at)| *at)
+    timers.into_iter().map(|(timer, due)| (timer, due.at)).min_by_key(|(_, at)| *at)
 }
 
 /// The name of the variant, without its data.
@@ -66,10 +63,7 @@ fn why(record: &PairRecord, rotation: &Rotation, now: Timestamp) -> String {
             line.push_str(reclaim_in_words(why));
         }
         if let Some(by) = rotation.revoke_by {
-            line.push_str(&format!(
-                "; emergency: the key is revoked {}",
-                within(by, now)
-            ));
+            line.push_str(&format!("; emergency: the key is revoked {}", within(by, now)));
         }
     }
     if let Gate::Paused(_) = record.gate {
@@ -90,22 +84,19 @@ fn phase_in_words(phase: &Phase, now: Timestamp) -> String {
         }
         Phase::Issuing { new } => format!("asks the provider for {new}"),
         Phase::Locating { new } => format!("looks for the secret of {new}"),
-        Phase::Settling { until, .. } => format!(
-            "waits out a call that may still execute, {}",
-            within(*until, now)
-        ),
+        Phase::Settling { until, .. } => {
+            format!("waits out a call that may still execute, {}", within(*until, now))
+        }
         Phase::ProbingOld { .. } => "asks whether the old key is still alive".to_owned(),
         Phase::Verifying { new, tries, .. } => {
             format!("tries the key of {new}; refused {tries} times so far")
         }
-        Phase::Emptying { old, hard } | Phase::Draining { old, hard, .. } => format!(
-            "waits for the holders of {old}; policy decides {}",
-            within(*hard, now)
-        ),
-        Phase::Checkpointing { old, hard } => format!(
-            "asked the holders of {old} again; policy decides {}",
-            within(*hard, now)
-        ),
+        Phase::Emptying { old, hard } | Phase::Draining { old, hard, .. } => {
+            format!("waits for the holders of {old}; policy decides {}", within(*hard, now))
+        }
+        Phase::Checkpointing { old, hard } => {
+            format!("asked the holders of {old} again; policy decides {}", within(*hard, now))
+        }
         Phase::Overlap { old, until } => format!(
             "nobody holds {old}; kept for a rollback, it is revoked {}",
             within(*until, now)
@@ -115,9 +106,7 @@ fn phase_in_words(phase: &Phase, now: Timestamp) -> String {
         }
         Phase::Revoking { old, .. } => format!("revokes {old}"),
         Phase::Complete { end: End::Rotated } => "the new key replaced the old one".to_owned(),
-        Phase::Complete {
-            end: End::Superseded,
-        } => "another rotation took its place".to_owned(),
+        Phase::Complete { end: End::Superseded } => "another rotation took its place".to_owned(),
         Phase::Failed { cause } => cause.in_words().to_owned(),
     }
 }
@@ -131,23 +120,16 @@ fn reclaim_in_words(why: Reclaim) -> &'static str {
 }
 
 fn owed(obligation: &Obligation, now: Timestamp) -> String {
-    let Obligation {
-        debt, tries, due, ..
-    } = obligation;
+    let Obligation { debt, tries, due, .. } = obligation;
     let what = match debt {
         Debt::Revoke { version, key_id } => format!("revoke {key_id} of {version}"),
-        Debt::Sweep {
-            version,
-            foreign: true,
-            ..
-        } => format!("look for {version} at the provider (a foreign key has its label)"),
+        Debt::Sweep { version, foreign: true, .. } => {
+            format!("look for {version} at the provider (a foreign key has its label)")
+        }
         Debt::Sweep { version, .. } => format!("look for {version} at the provider"),
         Debt::Destroy { version } => format!("destroy the secret of {version}"),
         Debt::Retire { version } => {
-            return format!(
-                "drain and revoke {version}; its calls are cut {}",
-                within(*due, now)
-            );
+            return format!("drain and revoke {version}; its calls are cut {}", within(*due, now));
         }
     };
     format!("{what}; asked {tries} times, again {}", within(*due, now))
@@ -156,11 +138,7 @@ fn owed(obligation: &Obligation, now: Timestamp) -> String {
 /// "in 90 s", or "now" for what is due.
 fn within(due: Due, now: Timestamp) -> String {
     let left = due.left(now);
-    if left.is_zero() {
-        "now".to_owned()
-    } else {
-        format!("in {}", rounded(left))
-    }
+    if left.is_zero() { "now".to_owned() } else { format!("in {}", rounded(left)) }
 }
 
 fn rounded(wait: Duration) -> String {

@@ -30,28 +30,18 @@ impl Draft<'_> {
     /// Begins a rotation. A queued trigger is merged into it and gives it its number.
     pub(crate) fn begin(&mut self, start: Start) -> RotationId {
         let queued = self.record.queued.take();
-        let n = queued
-            .as_ref()
-            .map(|q| q.n)
-            .unwrap_or_else(|| self.next_number());
+        let n = queued.as_ref().map(|q| q.n).unwrap_or_else(|| self.next_number());
         let merged_by = queued.as_ref().and_then(|q| q.revoke_by);
-        let id = RotationId {
-            pair: self.record.pair.clone(),
-            n,
-        };
+        let id = RotationId { pair: self.record.pair.clone(), n };
         let now = self.now();
         self.record.next_rotate_at = None;
         self.record.rotation = Some(Rotation {
             id: id.clone(),
             reason: start.reason,
-            severity: queued
-                .as_ref()
-                .map_or(start.severity, |q| q.severity.max(start.severity)),
+            severity: queued.as_ref().map_or(start.severity, |q| q.severity.max(start.severity)),
             compromised: start.compromised,
             revoke_by: earlier(start.revoke_by, merged_by),
-            phase: Phase::Queued {
-                retry: Due::after(now, Duration::ZERO),
-            },
+            phase: Phase::Queued { retry: Due::after(now, Duration::ZERO) },
             burned: 0,
             rolled_back: false,
             key_dead: false,
@@ -187,11 +177,7 @@ impl Draft<'_> {
 
     /// REVOKE_PENDING and the obligation that goes with it.
     pub(crate) fn doom(&mut self, version: Version, forced: bool) {
-        let kind = if forced {
-            AuditKind::ForcedRevoke
-        } else {
-            AuditKind::RevokeIntent
-        };
+        let kind = if forced { AuditKind::ForcedRevoke } else { AuditKind::RevokeIntent };
         self.set(version, VersionStatus::RevokePending);
         if let Some(key_id) = self.key_id(version) {
             self.audit_key(kind, version, &key_id, "");
@@ -265,9 +251,7 @@ impl Draft<'_> {
                 None => {}
             },
         }
-        self.finish(Phase::Complete {
-            end: End::Superseded,
-        });
+        self.finish(Phase::Complete { end: End::Superseded });
     }
 
     /// Ends the rotation well.
@@ -322,23 +306,15 @@ impl Draft<'_> {
     }
 
     fn finish(&mut self, end: Phase) {
-        let dedupe = self
-            .rotation_id()
-            .map_or_else(String::new, |id| format!("#{}", id.n));
+        let dedupe = self.rotation_id().map_or_else(String::new, |id| format!("#{}", id.n));
         let leaving = self.phase().and_then(|phase| phase.leaving());
         let (kind, event, note) = match &end {
-            Phase::Failed { cause } => (
-                AuditKind::RotationFailed,
-                EventKind::Failed,
-                cause.in_words(),
-            ),
-            Phase::Complete {
-                end: End::Superseded,
-            } => (
-                AuditKind::RotationComplete,
-                EventKind::Complete,
-                "superseded",
-            ),
+            Phase::Failed { cause } => {
+                (AuditKind::RotationFailed, EventKind::Failed, cause.in_words())
+            }
+            Phase::Complete { end: End::Superseded } => {
+                (AuditKind::RotationComplete, EventKind::Complete, "superseded")
+            }
             _ => (AuditKind::RotationComplete, EventKind::Complete, ""),
         };
         self.audit(kind, dedupe, note);
@@ -385,10 +361,7 @@ impl Draft<'_> {
     fn next_after_failure(&self, cause: Cause) -> Option<Due> {
         let policy = self.policy();
         let is_import = self.running().is_some_and(|r| r.reason == Reason::Import);
-        let by_time = self
-            .record
-            .active
-            .and_then(|active| self.next_by_time(active));
+        let by_time = self.record.active.and_then(|active| self.next_by_time(active));
         match cause {
             Cause::Aborted => {
                 let later = self.after(policy.retry_max);
@@ -412,11 +385,7 @@ pub(crate) fn earlier(a: Option<Due>, b: Option<Due>) -> Option<Due> {
 }
 
 fn later_than_now(by: Due, now: Timestamp, otherwise: Due) -> Due {
-    if by.left(now).is_zero() {
-        otherwise
-    } else {
-        by
-    }
+    if by.left(now).is_zero() { otherwise } else { by }
 }
 
 impl Cause {

@@ -328,25 +328,10 @@ impl Input {
     pub(crate) fn into_key(self) -> Option<Found> {
         match self {
             Self::Located { found, .. } => found,
-            Self::Issued {
-                key_id,
-                secret,
-                fp,
-                expires_at,
-                ..
+            Self::Issued { key_id, secret, fp, expires_at, .. }
+            | Self::PersonSubmitted { key_id, secret, fp, expires_at, .. } => {
+                Some(Found { key_id, secret, fp, expires_at })
             }
-            | Self::PersonSubmitted {
-                key_id,
-                secret,
-                fp,
-                expires_at,
-                ..
-            } => Some(Found {
-                key_id,
-                secret,
-                fp,
-                expires_at,
-            }),
             _ => None,
         }
     }

@@ -85,21 +85,14 @@ impl Draft<'_> {
         let (new, _) = self.intend();
         let until = self.after(self.policy().person_timeout);
         let request = u64::from(new.0);
-        self.go(Phase::AwaitingPerson {
-            new,
-            request,
-            until,
-        });
+        self.go(Phase::AwaitingPerson { new, request, until });
     }
 
     /// Class B: nobody may hold the old key when the new one is issued.
     fn empty(&mut self, old: Version) {
         let policy = self.policy();
-        let hard = if self.is_emergency() {
-            policy.emergency_grace
-        } else {
-            policy.hard_deadline_b
-        };
+        let hard =
+            if self.is_emergency() { policy.emergency_grace } else { policy.hard_deadline_b };
         let hard = self.after(hard);
         let drain_max = self.after(policy.drain_max);
         self.set(old, VersionStatus::Draining);
@@ -165,17 +158,8 @@ impl Draft<'_> {
     /// Writes down what is known of a key, on condition that nobody else claims it.
     fn adopt(&mut self, new: Version, key: &Found) {
         let issued_at = Some(self.now());
-        let Found {
-            key_id,
-            secret,
-            fp,
-            expires_at,
-        } = key.clone();
-        self.guard(Guard::KeyUnclaimed {
-            version: new,
-            key_id: key_id.clone(),
-            fp: Some(fp),
-        });
+        let Found { key_id, secret, fp, expires_at } = key.clone();
+        self.guard(Guard::KeyUnclaimed { version: new, key_id: key_id.clone(), fp: Some(fp) });
         self.edit_entry(new, |entry| {
             entry.key_id = Some(key_id);
             entry.secret = Some(secret);
@@ -188,11 +172,7 @@ impl Draft<'_> {
     fn verify(&mut self, new: Version) {
         self.edit(|r| r.refused = 0);
         let since = self.now();
-        self.go(Phase::Verifying {
-            new,
-            tries: 0,
-            since,
-        });
+        self.go(Phase::Verifying { new, tries: 0, since });
     }
 
     /// The provider definitely issued nothing.
@@ -213,9 +193,7 @@ impl Draft<'_> {
             self.reopen(old, "the provider refused to issue");
         }
         if admin && is_news {
-            self.page(format!(
-                "the provider refuses the admin credential: {why}; replace it"
-            ));
+            self.page(format!("the provider refuses the admin credential: {why}; replace it"));
         }
         if admin && self.may_fail() {
             self.fail(Cause::AdminRefused);
@@ -241,12 +219,7 @@ impl Draft<'_> {
         self.edit(|r| r.burned += 1);
         if let Some(label) = self.entry(new).and_then(|entry| entry.label.clone()) {
             let burned_at = self.now();
-            let debt = Debt::Sweep {
-                version: new,
-                label,
-                burned_at,
-                foreign: false,
-            };
+            let debt = Debt::Sweep { version: new, label, burned_at, foreign: false };
             obligations::owe(self, debt);
         }
     }
@@ -330,11 +303,7 @@ impl Draft<'_> {
     pub(crate) fn probe(&mut self, version: Version) {
         let attempt = self.record.next_version;
         match self.secret(version) {
-            Some(secret) => self.effect(Effect::Probe {
-                version,
-                secret,
-                attempt,
-            }),
+            Some(secret) => self.effect(Effect::Probe { version, secret, attempt }),
             None => self.spoil(format!("{version} has no secret to probe")),
         }
     }

@@ -37,12 +37,7 @@ pub(crate) fn retire(draft: &mut Draft<'_>, version: Version, due: Due) {
 
 fn push(draft: &mut Draft<'_>, debt: Debt, due: Due) {
     let since = draft.now();
-    draft.record.obligations.push(Obligation {
-        debt,
-        since,
-        tries: 0,
-        due,
-    });
+    draft.record.obligations.push(Obligation { debt, since, tries: 0, due });
 }
 
 fn same(a: &Debt, b: &Debt) -> bool {
@@ -154,11 +149,7 @@ fn wait(draft: &Draft<'_>, debt: &Debt, tries: u32) -> Duration {
 pub(crate) fn answered(draft: &mut Draft<'_>, answer: Input) -> Option<Input> {
     match answer {
         Input::Revoked { version } => revoked(draft, version),
-        Input::RevokeRefused {
-            version,
-            after,
-            ref why,
-        } => {
+        Input::RevokeRefused { version, after, ref why } => {
             revoke_failed(draft, version, after, why);
             None
         }
@@ -166,17 +157,11 @@ pub(crate) fn answered(draft: &mut Draft<'_>, answer: Input) -> Option<Input> {
             revoke_failed(draft, version, None, why);
             None
         }
-        Input::Swept {
-            ref label,
-            asked,
-            found: Some(ref key_id),
-        } => {
+        Input::Swept { ref label, asked, found: Some(ref key_id) } => {
             found(draft, label, asked, key_id);
             None
         }
-        Input::Swept {
-            ref label, asked, ..
-        } => {
+        Input::Swept { ref label, asked, .. } => {
             not_found(draft, label, asked);
             None
         }
@@ -191,10 +176,7 @@ pub(crate) fn answered(draft: &mut Draft<'_>, answer: Input) -> Option<Input> {
             None
         }
         Input::Destroyed { version } => {
-            forget(
-                draft,
-                |debt| matches!(debt, Debt::Destroy { version: v } if *v == version),
-            );
+            forget(draft, |debt| matches!(debt, Debt::Destroy { version: v } if *v == version));
             None
         }
         Input::DestroyFailed { .. } => None,
@@ -212,10 +194,7 @@ fn forget(draft: &mut Draft<'_>, is_paid: impl Fn(&Debt) -> bool) {
 
 /// Ends [`Debt::Retire`] because something stronger takes its place.
 pub(crate) fn forget_retired(draft: &mut Draft<'_>, version: Version) {
-    forget(
-        draft,
-        |debt| matches!(debt, Debt::Retire { version: v } if *v == version),
-    );
+    forget(draft, |debt| matches!(debt, Debt::Retire { version: v } if *v == version));
 }
 
 /// Nobody holds a retired version any more. The rotation that was leaving it has ended, so nothing
@@ -228,18 +207,11 @@ fn retired(draft: &mut Draft<'_>, version: Version) {
 
 /// The provider confirms that the key of `version` is gone.
 fn revoked(draft: &mut Draft<'_>, version: Version) -> Option<Input> {
-    let owed = draft
-        .record
-        .obligations
-        .iter()
-        .find_map(|o| match &o.debt {
-            Debt::Revoke { version: v, key_id } if *v == version => Some(key_id.clone()),
-            _ => None,
-        })?;
-    forget(
-        draft,
-        |debt| matches!(debt, Debt::Revoke { version: v, .. } if *v == version),
-    );
+    let owed = draft.record.obligations.iter().find_map(|o| match &o.debt {
+        Debt::Revoke { version: v, key_id } if *v == version => Some(key_id.clone()),
+        _ => None,
+    })?;
+    forget(draft, |debt| matches!(debt, Debt::Revoke { version: v, .. } if *v == version));
     draft.audit_key(AuditKind::Revoked, version, &owed, "");
     match draft.record.status(version) {
         Some(VersionStatus::RevokePending) => {
@@ -265,9 +237,7 @@ fn end_if_resolved(draft: &mut Draft<'_>, version: Version) {
 
 fn revoke_failed(draft: &mut Draft<'_>, version: Version, after: Option<Duration>, why: &str) {
     let is_urgent = draft.is_compromised(version);
-    let asked = after
-        .unwrap_or_default()
-        .min(draft.policy_in_force().retry_min);
+    let asked = after.unwrap_or_default().min(draft.policy_in_force().retry_min);
     let not_before = draft.after(asked);
     let mut tries = None;
     for obligation in &mut draft.record.obligations {
@@ -307,19 +277,9 @@ fn found(draft: &mut Draft<'_>, label: &Label, asked: Timestamp, key_id: &Provid
         // Its turn comes with the next listing.
     } else if draft.key_id(version).as_ref() == Some(key_id) {
         // Revoked already, and listed late: saying it again costs nothing.
-        ask(
-            draft,
-            &Debt::Revoke {
-                version,
-                key_id: key_id.clone(),
-            },
-        );
+        ask(draft, &Debt::Revoke { version, key_id: key_id.clone() });
     } else {
-        draft.guard(Guard::KeyUnclaimed {
-            version,
-            key_id: key_id.clone(),
-            fp: None,
-        });
+        draft.guard(Guard::KeyUnclaimed { version, key_id: key_id.clone(), fp: None });
         draft.edit_entry(version, |entry| entry.key_id = Some(key_id.clone()));
         draft.audit_key(AuditKind::Reconciled, version, key_id, label.as_str());
         draft.owe_revoke_of(version, key_id.clone());
@@ -332,10 +292,7 @@ fn not_found(draft: &mut Draft<'_>, label: &Label, asked: Timestamp) {
         return;
     };
     if asked >= burned_at + draft.policy_in_force().sweep_horizon {
-        forget(
-            draft,
-            |debt| matches!(debt, Debt::Sweep { version: v, .. } if *v == version),
-        );
+        forget(draft, |debt| matches!(debt, Debt::Sweep { version: v, .. } if *v == version));
         end_if_resolved(draft, version);
     }
 }
@@ -358,12 +315,7 @@ fn claimed_as_of(draft: &mut Draft<'_>, version: Version, asked: Timestamp) {
     let mut is_news = false;
     for obligation in &mut draft.record.obligations {
         match &mut obligation.debt {
-            Debt::Sweep {
-                version: v,
-                label: l,
-                foreign,
-                ..
-            } if *v == version => {
+            Debt::Sweep { version: v, label: l, foreign, .. } if *v == version => {
                 label = Some(l.clone());
                 is_news = !*foreign;
                 *foreign = true;
@@ -373,14 +325,8 @@ fn claimed_as_of(draft: &mut Draft<'_>, version: Version, asked: Timestamp) {
     }
     let Some(label) = label else { return };
     if is_news {
-        draft.audit(
-            AuditKind::ForeignKey,
-            label.to_string(),
-            "found under our label",
-        );
-        draft.page(format!(
-            "a key of somebody else stands under our label {label}"
-        ));
+        draft.audit(AuditKind::ForeignKey, label.to_string(), "found under our label");
+        draft.page(format!("a key of somebody else stands under our label {label}"));
     }
     not_found(draft, &label, asked);
 }
@@ -400,22 +346,16 @@ fn sweep_failed(draft: &mut Draft<'_>, label: &Label, why: &str) {
 
 fn sweep_of(draft: &Draft<'_>, label: &Label) -> Option<(Version, Timestamp)> {
     draft.record.obligations.iter().find_map(|o| match &o.debt {
-        Debt::Sweep {
-            version,
-            label: l,
-            burned_at,
-            ..
-        } if l == label => Some((*version, *burned_at)),
+        Debt::Sweep { version, label: l, burned_at, .. } if l == label => {
+            Some((*version, *burned_at))
+        }
         _ => None,
     })
 }
 
 /// Class B: the provider was never reached under this version's label.
 pub(crate) fn forget_label(draft: &mut Draft<'_>, version: Version) {
-    forget(
-        draft,
-        |debt| matches!(debt, Debt::Sweep { version: v, .. } if *v == version),
-    );
+    forget(draft, |debt| matches!(debt, Debt::Sweep { version: v, .. } if *v == version));
     end_if_resolved(draft, version);
 }
 

@@ -133,10 +133,8 @@ impl Draft<'_> {
             self.go(Phase::Preflight);
             return Reply::Done;
         }
-        let has_failed = matches!(
-            self.record.rotation.as_ref().map(|r| &r.phase),
-            Some(Phase::Failed { .. })
-        );
+        let has_failed =
+            matches!(self.record.rotation.as_ref().map(|r| &r.phase), Some(Phase::Failed { .. }));
         if has_failed {
             return Reply::Rotation(self.begin_by_order());
         }

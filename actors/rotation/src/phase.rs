@@ -183,10 +183,7 @@ impl Phase {
     /// Whether grants of [`Self::leaving`] are awaited, counted every few seconds.
     #[must_use]
     pub fn awaits_grants(&self) -> bool {
-        matches!(
-            self,
-            Self::Emptying { .. } | Self::Draining { .. } | Self::Checkpointing { .. }
-        )
+        matches!(self, Self::Emptying { .. } | Self::Draining { .. } | Self::Checkpointing { .. })
     }
 
     /// Whether the new key has been promoted: from here the way back is a rollback, not an abort.

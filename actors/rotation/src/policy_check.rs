@@ -65,20 +65,13 @@ impl Policy {
                 return Err(BadPolicy::Endless { name, value });
             }
         }
-        self.orders()
-            .into_iter()
-            .try_for_each(|(short, short_value, long, long_value)| {
-                if short_value > long_value {
-                    Err(BadPolicy::Order {
-                        short,
-                        short_value,
-                        long,
-                        long_value,
-                    })
-                } else {
-                    Ok(())
-                }
-            })
+        self.orders().into_iter().try_for_each(|(short, short_value, long, long_value)| {
+            if short_value > long_value {
+                Err(BadPolicy::Order { short, short_value, long, long_value })
+            } else {
+                Ok(())
+            }
+        })
     }
 
     fn check_choices(&self) -> Result<(), BadPolicy> {
@@ -134,46 +127,16 @@ impl Policy {
 
     fn orders(&self) -> Vec<(&'static str, Duration, &'static str, Duration)> {
         let mut orders = vec![
-            (
-                "soft_deadline",
-                self.soft_deadline,
-                "hard_deadline",
-                self.hard_deadline,
-            ),
-            (
-                "hard_deadline",
-                self.hard_deadline,
-                "drain_max",
-                self.drain_max,
-            ),
-            (
-                "hard_deadline_b",
-                self.hard_deadline_b,
-                "drain_max",
-                self.drain_max,
-            ),
-            (
-                "emergency_grace",
-                self.emergency_grace,
-                "revoke_deadline",
-                self.revoke_deadline,
-            ),
+            ("soft_deadline", self.soft_deadline, "hard_deadline", self.hard_deadline),
+            ("hard_deadline", self.hard_deadline, "drain_max", self.drain_max),
+            ("hard_deadline_b", self.hard_deadline_b, "drain_max", self.drain_max),
+            ("emergency_grace", self.emergency_grace, "revoke_deadline", self.revoke_deadline),
             ("retry_min", self.retry_min, "retry_max", self.retry_max),
             // A label is looked for until long after the call that carried it can still execute.
             ("settle", self.settle, "sweep_horizon", self.sweep_horizon),
-            (
-                "attempt_every",
-                self.attempt_every,
-                "retry_min",
-                self.retry_min,
-            ),
+            ("attempt_every", self.attempt_every, "retry_min", self.retry_min),
             // Or a normal rotation would end calls that may still run.
-            (
-                "call_time_max",
-                self.call_time_max,
-                "drain_max",
-                self.drain_max,
-            ),
+            ("call_time_max", self.call_time_max, "drain_max", self.drain_max),
             ("count_every", self.count_every, "drain_max", self.drain_max),
         ];
         if let Some(interval) = self.interval {
@@ -205,16 +168,7 @@ mod tests {
         let zero = with(|policy| policy.hard_deadline = Duration::ZERO);
         assert_eq!(zero, Err(BadPolicy::Zero("hard_deadline")));
         let ages = with(|policy| policy.overlap = Duration::from_secs(u64::MAX));
-        assert!(
-            matches!(
-                ages,
-                Err(BadPolicy::Endless {
-                    name: "overlap",
-                    ..
-                })
-            ),
-            "{ages:?}"
-        );
+        assert!(matches!(ages, Err(BadPolicy::Endless { name: "overlap", .. })), "{ages:?}");
     }
 
     #[test]

@@ -262,10 +262,7 @@ impl Due {
     /// The moment `wait` after `now`.
     #[must_use]
     pub fn after(now: Timestamp, wait: Duration) -> Self {
-        Self {
-            at: now + wait,
-            wait,
-        }
+        Self { at: now + wait, wait }
     }
 
     /// How long to wait from `now`: a clock that was set back cannot make it longer than the wait

@@ -35,10 +35,7 @@ impl Draft<'_> {
             Phase::Issuing { new } => self.send_issue(new),
             Phase::Locating { new } => {
                 if let Some(label) = self.entry(new).and_then(|entry| entry.label.clone()) {
-                    self.effect(Effect::Locate {
-                        version: new,
-                        label,
-                    });
+                    self.effect(Effect::Locate { version: new, label });
                 }
             }
             Phase::Settling { .. } => {
@@ -54,10 +51,7 @@ impl Draft<'_> {
             Phase::Emptying { old, hard }
             | Phase::Draining { old, hard, .. }
             | Phase::Checkpointing { old, hard } => {
-                self.effect(Effect::Signal {
-                    version: old,
-                    deadline: hard.at,
-                });
+                self.effect(Effect::Signal { version: old, deadline: hard.at });
             }
             Phase::Revoking { .. } | Phase::Complete { .. } | Phase::Failed { .. } => {}
         }
@@ -88,19 +82,12 @@ impl Draft<'_> {
     fn awaited(&self) -> Vec<Version> {
         let leaving = self.phase().filter(Phase::awaits_grants);
         let leaving = leaving.and_then(|phase| phase.leaving());
-        leaving
-            .into_iter()
-            .chain(obligations::retiring(&self.record))
-            .collect()
+        leaving.into_iter().chain(obligations::retiring(&self.record)).collect()
     }
 
     fn ask(&mut self, new: Version, until: Timestamp) {
         if let Some(label) = self.entry(new).and_then(|entry| entry.label.clone()) {
-            self.effect(Effect::Ask {
-                version: new,
-                label,
-                until,
-            });
+            self.effect(Effect::Ask { version: new, label, until });
         }
     }
 
@@ -113,12 +100,7 @@ impl Draft<'_> {
             .filter(|_| policy.set_expiry)
             .map(|interval| interval.saturating_add(interval / 2));
         if let Some(label) = self.entry(new).and_then(|entry| entry.label.clone()) {
-            self.effect(Effect::Issue {
-                version: new,
-                label,
-                lifetime,
-                timeout,
-            });
+            self.effect(Effect::Issue { version: new, label, lifetime, timeout });
         }
     }
 

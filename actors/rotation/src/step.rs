@@ -95,12 +95,7 @@ impl Draft<'_> {
         let is_wanted_back = self.running().is_some_and(|r| r.reclaim.is_some());
         match (phase, answer) {
             (Ph::Preflight, In::PreflightOk { person, .. }) => self.prepare(person),
-            (
-                Ph::Preflight,
-                In::PreflightRefused {
-                    after, page, why, ..
-                },
-            ) => {
+            (Ph::Preflight, In::PreflightRefused { after, page, why, .. }) => {
                 self.postpone(after, page, &why);
             }
             (Ph::AwaitingPerson { new, .. }, key @ In::PersonSubmitted { .. }) => {
@@ -115,23 +110,13 @@ impl Draft<'_> {
             (Ph::Issuing { new } | Ph::Locating { new }, In::KeyClaimed { .. }) => {
                 self.foreign_key(new);
             }
-            (
-                Ph::Issuing { new },
-                In::IssueRefused {
-                    after, admin, why, ..
-                },
-            ) => {
+            (Ph::Issuing { new }, In::IssueRefused { after, admin, why, .. }) => {
                 self.refused(new, after, admin, &why);
             }
             (Ph::Issuing { new }, In::IssueUnknown { why, .. }) => self.locate(new, &why),
             (Ph::Locating { new }, In::Located { found: None, .. }) => self.lost(new),
             (Ph::Locating { new }, key @ In::Located { .. }) => self.stage(new, key),
-            (
-                Ph::ProbingOld { new },
-                In::Probed {
-                    version, health, ..
-                },
-            ) => {
+            (Ph::ProbingOld { new }, In::Probed { version, health, .. }) => {
                 self.old_probed(new, version, health);
             }
             (Ph::Verifying { new, tries, since }, In::Probed { health, .. }) => {
@@ -170,9 +155,7 @@ impl Draft<'_> {
             other => other.subject(),
         };
         attempt.is_none_or(|attempt| attempt == self.record.next_version)
-            && answer
-                .version()
-                .is_none_or(|version| asked == Some(version))
+            && answer.version().is_none_or(|version| asked == Some(version))
     }
 
     /// The provider was asked and did not say clearly.

@@ -18,11 +18,7 @@ use crate::record::{Class, Due, PairRecord, Reason, Reclaim, Severity};
 /// The timers that stand in a record.
 pub(crate) fn durable(record: &PairRecord) -> Vec<(Timer, Due)> {
     let mut timers = Vec::new();
-    let owed = record
-        .obligations
-        .iter()
-        .map(|o| o.due)
-        .min_by_key(|due| due.at);
+    let owed = record.obligations.iter().map(|o| o.due).min_by_key(|due| due.at);
     timers.extend(owed.map(|due| (Timer::Owed, due)));
     let running = record.rotation.as_ref().filter(|r| !r.phase.is_final());
     let Some(rotation) = running else {
@@ -62,11 +58,7 @@ impl Draft<'_> {
             (Timer::Probe, Some(phase)) => self.probe_again(&phase),
             (Timer::Person, Some(Phase::AwaitingPerson { new, .. })) => self.give_up_person(new),
             (Timer::Soft, Some(Phase::Draining { old, hard, .. })) => {
-                self.event(
-                    EventKind::CheckpointRequested,
-                    Some(old),
-                    self.record.active,
-                );
+                self.event(EventKind::CheckpointRequested, Some(old), self.record.active);
                 self.go(Phase::Checkpointing { old, hard });
             }
             (Timer::Hard, Some(phase)) if phase.awaits_grants() => self.stuck(&phase),

@@ -20,11 +20,7 @@ use crate::record::{Class, Due, QueuedTrigger, Reason, Reclaim, Severity};
 
 impl Draft<'_> {
     pub(crate) fn triggered(&mut self, trigger: Trigger) {
-        let known = self
-            .record
-            .triggers
-            .iter()
-            .find(|(id, _)| *id == trigger.id);
+        let known = self.record.triggers.iter().find(|(id, _)| *id == trigger.id);
         let reply = match known {
             Some((_, n)) => {
                 let pair = self.record.pair.clone();
@@ -39,12 +35,7 @@ impl Draft<'_> {
         let (reply, note) = match trigger.want {
             Want::Provision => (self.provision(), "provision".to_owned()),
             Want::Import { key_id, secret, fp } => {
-                let found = Found {
-                    key_id,
-                    secret,
-                    fp,
-                    expires_at: None,
-                };
+                let found = Found { key_id, secret, fp, expires_at: None };
                 (self.bring_in(&found), "import".to_owned())
             }
             Want::Rotate { target, reason } => {
@@ -52,11 +43,7 @@ impl Draft<'_> {
                 let note = words(&reason);
                 (self.rotate(target, reason), note)
             }
-            Want::Emergency {
-                compromised,
-                deadline,
-                reason,
-            } => {
+            Want::Emergency { compromised, deadline, reason } => {
                 let reason = bounded_reason(reason);
                 let note = format!("emergency: {}", words(&reason));
                 (self.emergency(compromised, deadline, reason), note)
@@ -143,9 +130,7 @@ impl Draft<'_> {
     fn unknown_version(&self, version: Option<Version>) -> Option<Reply> {
         let next = self.record.next_version;
         let version = version.filter(|version| *version >= next)?;
-        Some(Reply::Refused(format!(
-            "{version} does not exist; {next} is the next one to be made"
-        )))
+        Some(Reply::Refused(format!("{version} does not exist; {next} is the next one to be made")))
     }
 
     fn queue_trigger(&mut self, target: Option<Version>, reason: Reason) -> Reply {
@@ -311,11 +296,7 @@ impl Draft<'_> {
         let id = self.rotation_id();
         if id != before {
             let n = id.map_or(0, |id| id.n);
-            self.audit(
-                AuditKind::Triggered,
-                format!("#{n}"),
-                "the active key is dead",
-            );
+            self.audit(AuditKind::Triggered, format!("#{n}"), "the active key is dead");
         }
     }
 }

@@ -64,9 +64,8 @@ impl CallLease {
         let mut text = Zeroizing::new(Vec::with_capacity(256));
         text.extend_from_slice(open.header.scheme.as_bytes());
         text.extend_from_slice(open.secret.expose());
-        let mut value = HeaderValue::from_bytes(&text).map_err(|_| CallError::Header {
-            version: open.version,
-        })?;
+        let mut value = HeaderValue::from_bytes(&text)
+            .map_err(|_| CallError::Header { version: open.version })?;
         value.set_sensitive(true);
         Ok((HeaderName::from_static(open.header.name), value))
     }

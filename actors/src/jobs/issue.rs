@@ -22,12 +22,7 @@ impl Job {
         timeout: Duration,
     ) -> Input {
         let _under_way = self.shared.issue_jobs.begin(&label);
-        let refused = |after, admin, why| Input::IssueRefused {
-            version,
-            after,
-            admin,
-            why,
-        };
+        let refused = |after, admin, why| Input::IssueRefused { version, after, admin, why };
         let unknown = |why: String| Input::IssueUnknown { version, why };
         if !self.shared.fence.may_act(self.shared.ports.clock.as_ref()) {
             return refused(None, false, "this node lost its lease".into());
@@ -37,11 +32,8 @@ impl Job {
             Err(refusal) => return refused(None, true, refusal.to_string()),
         };
         let lifetime = lifetime.filter(|_| entry.provider.capabilities().lifetime);
-        let request = IssueRequest {
-            tenant: self.pair.tenant.clone(),
-            label: label.clone(),
-            lifetime,
-        };
+        let request =
+            IssueRequest { tenant: self.pair.tenant.clone(), label: label.clone(), lifetime };
         let asked = tokio::time::timeout(timeout, entry.provider.issue(&request)).await;
         let issued = match asked {
             Err(_elapsed) => return unknown(format!("no answer within {timeout:?}")),
@@ -58,11 +50,7 @@ impl Job {
     /// Offers the secret to the store until it takes it; if it will not, the key is of no use to
     /// anyone and is revoked while its id is still known.
     pub(super) async fn keep(&self, version: Version, label: Label, issued: IssuedKey) -> Input {
-        let IssuedKey {
-            key_id,
-            secret,
-            expires_at,
-        } = issued;
+        let IssuedKey { key_id, secret, expires_at } = issued;
         let meta = SecretMeta {
             pair: self.pair.clone(),
             label: Some(label),
@@ -77,13 +65,7 @@ impl Job {
                 Ok(stored) => {
                     let keys: &FingerprintKey = &self.shared.ports.fingerprints;
                     let fp = keys.fingerprint(&secret);
-                    return Input::Issued {
-                        version,
-                        key_id,
-                        secret: stored,
-                        fp,
-                        expires_at,
-                    };
+                    return Input::Issued { version, key_id, secret: stored, fp, expires_at };
                 }
                 Err(refusal) if tokio::time::Instant::now() >= deadline => {
                     if let Ok(entry) = self.entry() {

@@ -28,36 +28,17 @@ impl Turn<'_> {
         let version = self.held_version();
         let hand_over = self.is_hand_over_due();
         self.started.n += 1;
-        let reason = if hand_over {
-            CheckpointReason::HandOver
-        } else {
-            CheckpointReason::Compaction
-        };
+        let reason =
+            if hand_over { CheckpointReason::HandOver } else { CheckpointReason::Compaction };
         let is_wanted = hand_over || self.started.since_checkpoint >= RESULTS_PER_CHECKPOINT;
-        let checkpoint = if is_wanted {
-            self.put_checkpoint(reason).await?
-        } else {
-            None
-        };
-        let since_checkpoint = if checkpoint.is_some() {
-            0
-        } else {
-            self.started.since_checkpoint + 1
-        };
-        self.append(Entry::Result {
-            n,
-            idem,
-            version,
-            outcome,
-            checkpoint,
-            at,
-        })
-        .await?;
+        let checkpoint = if is_wanted { self.put_checkpoint(reason).await? } else { None };
+        let since_checkpoint =
+            if checkpoint.is_some() { 0 } else { self.started.since_checkpoint + 1 };
+        self.append(Entry::Result { n, idem, version, outcome, checkpoint, at }).await?;
         self.started.since_checkpoint = since_checkpoint;
         self.started.cut = false;
         self.entry.forget_tries();
-        self.entry
-            .show(|view| (view.step, view.version) = (n + 1, version));
+        self.entry.show(|view| (view.step, view.version) = (n + 1, version));
         self.started.ended_at = Some(ended);
         if hand_over {
             self.release(ended);
@@ -132,8 +113,7 @@ impl Turn<'_> {
                     return Ok(None);
                 }
                 Err(refusal) => {
-                    self.entry
-                        .show(|view| view.waits_for = Some(refusal.to_string()));
+                    self.entry.show(|view| view.waits_for = Some(refusal.to_string()));
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(STORE_RETRY_MAX);
                 }

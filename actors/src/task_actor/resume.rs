@@ -38,11 +38,7 @@ impl TaskWork {
 
     /// Checkpoint plus outcomes: everything that the task knew.
     pub(super) async fn resume(&self, claimed: Claimed) -> Result<Started, Stop> {
-        let Claimed {
-            row,
-            checkpoint,
-            entries,
-        } = claimed;
+        let Claimed { row, checkpoint, entries } = claimed;
         let broken = |why: String| Stop::Broken(format!("task {}: {why}", self.key));
         let (state, mut n) = match &checkpoint {
             None => (row.spec.input.clone(), 0),
@@ -65,9 +61,7 @@ impl TaskWork {
                     if *of != n {
                         return Err(broken(format!("result of step {of} where {n} is next")));
                     }
-                    next = running
-                        .fold(outcome)
-                        .map_err(|error| broken(error.to_string()))?;
+                    next = running.fold(outcome).map_err(|error| broken(error.to_string()))?;
                     (cut, n, since_checkpoint) = (false, n + 1, since_checkpoint + 1);
                 }
                 Entry::Checkpoint { .. } | Entry::State { .. } => {}
@@ -80,12 +74,8 @@ impl TaskWork {
             .providers
             .get(&pair.provider)
             .map_or(Duration::from_secs(900), |entry| entry.policy.call_time_max);
-        let credential = CredentialHandle::new(
-            self.shared.clone(),
-            &pair,
-            self.key.task.clone(),
-            call_time_max,
-        );
+        let credential =
+            CredentialHandle::new(self.shared.clone(), &pair, self.key.task.clone(), call_time_max);
         let mut started = Started {
             kind: row.spec.kind,
             running,
@@ -101,8 +91,7 @@ impl TaskWork {
             handing_over: false,
             rest_until: None,
         };
-        self.entry
-            .show(|view| (view.state, view.step) = (TaskState::Running, n));
+        self.entry.show(|view| (view.state, view.step) = (TaskState::Running, n));
         if next == Next::Done {
             let mut turn = Turn {
                 shared: &self.shared,
@@ -130,14 +119,10 @@ impl TaskWork {
             match self.shared.ports.checkpoints.get(&self.key, at).await {
                 Ok(checkpoint) => return Ok(checkpoint),
                 Err(Refusal::Denied { why, .. }) => {
-                    return Err(Stop::Broken(format!(
-                        "task {}: checkpoint: {why}",
-                        self.key
-                    )));
+                    return Err(Stop::Broken(format!("task {}: checkpoint: {why}", self.key)));
                 }
                 Err(refusal) => {
-                    self.entry
-                        .show(|view| view.waits_for = Some(refusal.to_string()));
+                    self.entry.show(|view| view.waits_for = Some(refusal.to_string()));
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(STORE_RETRY_MAX);
                 }

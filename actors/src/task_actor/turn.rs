@@ -34,8 +34,7 @@ impl Turn<'_> {
         }
         if self.shared.tasks.is_stopping() {
             if self.started.since_checkpoint > 0 {
-                self.checkpoint_between_steps(CheckpointReason::Shutdown)
-                    .await?;
+                self.checkpoint_between_steps(CheckpointReason::Shutdown).await?;
             }
             self.started.session = None;
             return Err(Stop::Quietly);
@@ -53,11 +52,7 @@ impl Turn<'_> {
             started.session = None;
             return Ok(());
         }
-        if started
-            .session
-            .as_ref()
-            .is_some_and(SessionLease::is_current)
-        {
+        if started.session.as_ref().is_some_and(SessionLease::is_current) {
             return Ok(());
         }
         if self.started.session.is_some() {
@@ -73,8 +68,7 @@ impl Turn<'_> {
             session.note_work_ended(begun);
         }
         if self.started.since_checkpoint > 0 {
-            self.checkpoint_between_steps(CheckpointReason::HandOver)
-                .await?;
+            self.checkpoint_between_steps(CheckpointReason::HandOver).await?;
         }
         metrics::counter!("keybaton_tasks_checkpointed_total").increment(1);
         self.started.session = None;
@@ -103,8 +97,7 @@ impl Turn<'_> {
                     return Ok(());
                 }
                 Err(error) => {
-                    self.entry
-                        .show(|view| view.waits_for = Some(error.to_string()));
+                    self.entry.show(|view| view.waits_for = Some(error.to_string()));
                     tokio::time::sleep(STORE_RETRY_MIN).await;
                 }
             }
@@ -125,9 +118,7 @@ impl Turn<'_> {
     pub(super) async fn step(&mut self) -> Result<Option<Duration>, Stop> {
         let allowed = self.started.running.restart_policy().attempts;
         if self.entry.tries() >= allowed {
-            return self
-                .fail(format!("step {} crashed {allowed} times", self.started.n))
-                .await;
+            return self.fail(format!("step {} crashed {allowed} times", self.started.n)).await;
         }
         let effects = self.started.running.effects();
         let idem = self.idem();
@@ -139,13 +130,7 @@ impl Turn<'_> {
         if effects != Effects::Repeatable && !is_repeat {
             let version = self.held_version().unwrap_or(Version(0));
             let (n, at) = (self.started.n, self.shared.ports.clock.now());
-            self.append(Entry::Intent {
-                n,
-                idem,
-                version,
-                at,
-            })
-            .await?;
+            self.append(Entry::Intent { n, idem, version, at }).await?;
         }
         self.started.cut = effects != Effects::Repeatable;
         self.note_pause();
@@ -166,13 +151,7 @@ impl Turn<'_> {
         is_repeat: bool,
         effects: Effects,
     ) -> Result<(Next, Vec<u8>), StepError> {
-        let Started {
-            running,
-            credential,
-            session,
-            n,
-            ..
-        } = &mut *self.started;
+        let Started { running, credential, session, n, .. } = &mut *self.started;
         let context = StepContext {
             task: self.key,
             n: *n,
@@ -230,17 +209,11 @@ impl Turn<'_> {
             return self.fail(format!("step {}: {why}", self.started.n)).await;
         }
         tracing::debug!(task = %self.key, step = self.started.n, why, "the step is tried again");
-        if self
-            .started
-            .session
-            .as_ref()
-            .is_some_and(|session| !session.is_current())
-        {
+        if self.started.session.as_ref().is_some_and(|session| !session.is_current()) {
             self.hand_over_between_steps().await?;
         }
         let wait = policy.pause(tries);
-        self.entry
-            .show(|view| view.waits_for = Some(format!("another try of its step: {why}")));
+        self.entry.show(|view| view.waits_for = Some(format!("another try of its step: {why}")));
         self.started.rest_until = Some(Instant::now() + wait);
         Ok(Some(wait))
     }

@@ -29,15 +29,8 @@ pub enum Op {
 }
 
 impl Op {
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Issue,
-        Self::Revoke,
-        Self::List,
-        Self::Get,
-        Self::Probe,
-        Self::Chat,
-        Self::Tool,
-    ];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Issue, Self::Revoke, Self::List, Self::Get, Self::Probe, Self::Chat, Self::Tool];
 
     /// The word in scripts.
     pub fn name(self) -> &'static str {
@@ -203,13 +196,11 @@ impl Fault {
 
     pub(crate) fn parse(name: &str, millis: Option<u64>) -> Result<Self, ScriptError> {
         let delay = || {
-            let asked = Duration::from_millis(millis.ok_or(ScriptError::DelayMissing {
-                fault: name.to_owned(),
-            })?);
+            let asked = Duration::from_millis(
+                millis.ok_or(ScriptError::DelayMissing { fault: name.to_owned() })?,
+            );
             if asked > FAULT_DELAY_MAX {
-                return Err(ScriptError::DelayTooLong {
-                    millis: asked.as_millis(),
-                });
+                return Err(ScriptError::DelayTooLong { millis: asked.as_millis() });
             }
             Ok(asked)
         };
@@ -224,14 +215,12 @@ impl Fault {
             _ => *WITHOUT_DELAY
                 .iter()
                 .find(|fault| fault.name() == name)
-                .ok_or_else(|| ScriptError::Fault {
-                    fault: name.to_owned(),
-                })?,
+                .ok_or_else(|| ScriptError::Fault { fault: name.to_owned() })?,
         };
         match millis {
-            Some(_) if fault.delay().is_none() => Err(ScriptError::DelayUnused {
-                fault: name.to_owned(),
-            }),
+            Some(_) if fault.delay().is_none() => {
+                Err(ScriptError::DelayUnused { fault: name.to_owned() })
+            }
             _ => Ok(fault),
         }
     }

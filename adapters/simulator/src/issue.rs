@@ -48,20 +48,12 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
+        Self { status, code, message: message.into() }
     }
 
     /// Nothing is served that cannot be recorded.
     pub(crate) fn ledger() -> Self {
-        Self::new(
-            500,
-            "ledger_unwritable",
-            "the simulator cannot write its ledger",
-        )
+        Self::new(500, "ledger_unwritable", "the simulator cannot write its ledger")
     }
 }
 
@@ -93,15 +85,8 @@ impl State {
     /// Makes a key that no call asked for.
     pub(crate) fn seed(&mut self, ask: Ask, given: Option<Secret>) -> Result<Issued, Refusal> {
         self.check(&ask)?;
-        if given
-            .as_ref()
-            .is_some_and(|it| self.keys.by_digest(&it.digest()).is_some())
-        {
-            return Err(Refusal::new(
-                409,
-                "secret_in_use",
-                "this secret is another key's",
-            ));
+        if given.as_ref().is_some_and(|it| self.keys.by_digest(&it.digest()).is_some()) {
+            return Err(Refusal::new(409, "secret_in_use", "this secret is another key's"));
         }
         let no = self.create(ask, given, BirthCause::Seed, true);
         self.ledger.flush();
@@ -124,21 +109,14 @@ impl State {
     fn check(&self, ask: &Ask) -> Result<(), Refusal> {
         let invalid = |message: &str| Err(Refusal::new(400, "invalid_value", message));
         let texts = [Some(&ask.project), ask.account.as_ref(), Some(&ask.name)];
-        if texts
-            .into_iter()
-            .flatten()
-            .any(|text| text.is_empty() || text.len() > TEXT_BYTES_MAX)
-        {
+        if texts.into_iter().flatten().any(|text| text.is_empty() || text.len() > TEXT_BYTES_MAX) {
             return invalid("project, service account and name have 1 to 512 bytes");
         }
         let longest = match ask.style {
             Style::OpenAi => EXPIRES_IN_SECONDS_MAX,
             Style::OpenRouter => u64::MAX,
         };
-        if ask
-            .expires_in_seconds
-            .is_some_and(|it| it == 0 || it > longest)
-        {
+        if ask.expires_in_seconds.is_some_and(|it| it == 0 || it > longest) {
             return invalid("the expiry is in the past or, at OpenAI, above 31536000 seconds");
         }
         self.check_project(&ask.project)?;
@@ -147,11 +125,7 @@ impl State {
         }
         let alive = self.keys.alive(&ask.project).len();
         if alive >= LIVE_KEYS_PER_PROJECT_MAX || self.keys.len() >= KEYS_MAX {
-            return Err(Refusal::new(
-                400,
-                "api_keys_limit_reached",
-                "no more keys are possible",
-            ));
+            return Err(Refusal::new(400, "api_keys_limit_reached", "no more keys are possible"));
         }
         Ok(())
     }
@@ -195,9 +169,7 @@ impl State {
             Style::OpenRouter => secret::hex(&digest),
         };
         let created_us = self.ledger.now_us();
-        let expires_at = ask
-            .expires_in_seconds
-            .map(|life| created_us / 1_000_000 + life);
+        let expires_at = ask.expires_in_seconds.map(|life| created_us / 1_000_000 + life);
         self.ledger.append(Event::KeyCreated {
             project: ask.project.clone(),
             account: ask.account.clone(),
@@ -240,9 +212,7 @@ impl State {
         let is_elsewhere = |&no: &KeyNo| self.keys.get(no).project != ask.project;
         let is_other = |&no: &KeyNo| self.keys.get(no).name != ask.name;
         let known = || (0..self.keys.len()).filter(is_known);
-        let no = known()
-            .find(is_elsewhere)
-            .or_else(|| known().find(is_other));
+        let no = known().find(is_elsewhere).or_else(|| known().find(is_other));
         let no = no.unwrap_or_else(|| {
             let foreign = Ask {
                 style: ask.style,

@@ -66,10 +66,7 @@ impl Keys {
         let no = self.all.len();
         self.by_id.insert(key.id.clone(), no);
         self.by_digest.insert(key.digest, no);
-        self.by_project
-            .entry(key.project.clone())
-            .or_default()
-            .push(no);
+        self.by_project.entry(key.project.clone()).or_default().push(no);
         if let Some(account) = &key.account {
             let name = (key.project.clone(), account.clone());
             self.accounts.entry(name).or_insert_with(|| account.clone());
@@ -118,14 +115,11 @@ impl Keys {
 
     /// Keys of `project` that still authenticate.
     pub(crate) fn alive(&self, project: &str) -> Vec<KeyNo> {
-        self.of(project)
-            .filter(|&no| self.get(no).life != Life::Dead)
-            .collect()
+        self.of(project).filter(|&no| self.get(no).life != Life::Dead).collect()
     }
 
     pub(crate) fn add_account(&mut self, project: &str, account: &str, name: &str) {
-        self.accounts
-            .insert((project.to_owned(), account.to_owned()), name.to_owned());
+        self.accounts.insert((project.to_owned(), account.to_owned()), name.to_owned());
     }
 
     /// Says that this key came with its account and gave it its name.
@@ -133,8 +127,7 @@ impl Keys {
         let key = &mut self.all[no];
         key.is_first = true;
         if let Some(account) = key.account.clone() {
-            self.accounts
-                .insert((key.project.clone(), account), key.name.clone());
+            self.accounts.insert((key.project.clone(), account), key.name.clone());
         }
     }
 

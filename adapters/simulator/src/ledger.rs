@@ -225,14 +225,9 @@ pub enum LedgerError {
 /// # Errors
 /// [`LedgerError`] when the file cannot be read or holds something else.
 pub fn read(path: &Path) -> Result<Vec<Line>, LedgerError> {
-    let fault = |source| LedgerError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let fault = |source| LedgerError::Io { path: path.to_owned(), source };
     let mut lines = Vec::new();
-    replay(path, &File::open(path).map_err(fault)?, |line| {
-        lines.push(line)
-    })?;
+    replay(path, &File::open(path).map_err(fault)?, |line| lines.push(line))?;
     Ok(lines)
 }
 
@@ -247,19 +242,12 @@ fn replay(path: &Path, file: &File, mut each: impl FnMut(Line)) -> Result<u64, L
         let read = (&mut reader)
             .take(bound)
             .read_until(b'\n', &mut text)
-            .map_err(|source| LedgerError::Io {
-                path: path.to_owned(),
-                source,
-            })?;
+            .map_err(|source| LedgerError::Io { path: path.to_owned(), source })?;
         number += 1;
         if text.last() != Some(&b'\n') && (read as u64) < bound {
             return Ok(whole);
         }
-        let foreign = |source| LedgerError::Foreign {
-            path: path.to_owned(),
-            line: number,
-            source,
-        };
+        let foreign = |source| LedgerError::Foreign { path: path.to_owned(), line: number, source };
         each(serde_json::from_slice(&text).map_err(foreign)?);
         whole += read as u64;
     }
@@ -281,17 +269,10 @@ impl Ledger {
     /// line that is there to `each`.
     pub(crate) fn open(dir: &Path, mut each: impl FnMut(Line)) -> Result<Self, LedgerError> {
         let path = dir.join(FILE_NAME);
-        let fault = |source| LedgerError::Io {
-            path: path.clone(),
-            source,
-        };
+        let fault = |source| LedgerError::Io { path: path.clone(), source };
         std::fs::create_dir_all(dir).map_err(fault)?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(fault)?;
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(fault)?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => LedgerError::InUse { path: path.clone() },
             TryLockError::Error(source) => fault(source),
@@ -328,12 +309,7 @@ impl Ledger {
             return;
         }
         self.seq += 1;
-        let line = Line {
-            schema: SCHEMA,
-            seq: self.seq,
-            at_us: self.now_us(),
-            event,
-        };
+        let line = Line { schema: SCHEMA, seq: self.seq, at_us: self.now_us(), event };
         if serde_json::to_writer(&mut self.buffer, &line).is_err() {
             // Plain data into memory; treated like a full disk all the same.
             self.is_broken = true;
@@ -379,8 +355,6 @@ impl Drop for Ledger {
 }
 
 fn wall_us() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

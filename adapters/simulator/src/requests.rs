@@ -76,25 +76,9 @@ impl OpenRequest {
     /// worst case for a caller, whose lost answer then always stands for a real effect.
     pub(crate) fn begin(site: &Arc<Site>, arrival: Arrival) -> Result<Self, Refusal> {
         let begun = site.lock().begin(arrival)?;
-        let Begun {
-            req,
-            key,
-            death,
-            fault,
-            executed,
-            executions,
-        } = begun;
+        let Begun { req, key, death, fault, executed, executions } = begun;
         let site = Arc::clone(site);
-        Ok(Self {
-            site,
-            req,
-            key,
-            death,
-            is_ended: false,
-            fault,
-            executed,
-            executions,
-        })
+        Ok(Self { site, req, key, death, is_ended: false, fault, executed, executions })
     }
 
     /// Waits until `moment`, or less when the key dies.
@@ -115,11 +99,7 @@ impl OpenRequest {
     /// Records the end, unless the key died before.
     pub(crate) fn end(mut self, outcome: Outcome, status: u16) -> Result<(), Cut> {
         self.is_ended = true;
-        if self.site.lock().end(self.key, self.req, outcome, status) {
-            Ok(())
-        } else {
-            Err(Cut)
-        }
+        if self.site.lock().end(self.key, self.req, outcome, status) { Ok(()) } else { Err(Cut) }
     }
 }
 
@@ -149,10 +129,7 @@ impl State {
         }
         self.requests += 1;
         let req = self.requests;
-        let key = arrival
-            .digest
-            .as_ref()
-            .and_then(|digest| self.keys.by_digest(digest));
+        let key = arrival.digest.as_ref().and_then(|digest| self.keys.by_digest(digest));
         let owner = key.map(|no| self.keys.get(no));
         let run = ToolRuns::name_of(
             owner.map(|key| key.project.as_str()),
@@ -161,33 +138,16 @@ impl State {
         );
         let project = owner.map(|key| key.project.clone());
         let key_id = owner.map(|key| key.id.clone());
-        let Arrival {
-            op,
-            is_valid,
-            is_idempotent,
-            ..
-        } = arrival;
-        self.ledger
-            .append(arrival.fact(req, project.clone(), key_id));
+        let Arrival { op, is_valid, is_idempotent, .. } = arrival;
+        self.ledger.append(arrival.fact(req, project.clone(), key_id));
         let Some(no) = key.filter(|&no| self.keys.get(no).life != Life::Dead) else {
             let (outcome, status, executed) = (Outcome::Refused, 401, false);
-            self.ledger.append(Event::RequestEnded {
-                req,
-                outcome,
-                status,
-                executed,
-            });
-            return Err(Refusal::new(
-                401,
-                "invalid_api_key",
-                "Incorrect API key provided.",
-            ));
+            self.ledger.append(Event::RequestEnded { req, outcome, status, executed });
+            return Err(Refusal::new(401, "invalid_api_key", "Incorrect API key provided."));
         };
         let fault = self.armed.strike(op, project.as_deref());
-        let is_repeat = is_idempotent
-            && run
-                .as_ref()
-                .is_some_and(|run| self.tools.executions(run) > 0);
+        let is_repeat =
+            is_idempotent && run.as_ref().is_some_and(|run| self.tools.executions(run) > 0);
         let executed = is_valid && !is_repeat && !fault.is_some_and(Fault::is_before_execution);
         let executions = match run {
             Some(run) if executed => self.tools.count(run),
@@ -204,14 +164,7 @@ impl State {
             // A side effect must not be in the world and missing from the ledger.
             self.ledger.flush();
         }
-        Ok(Begun {
-            req,
-            key: no,
-            death,
-            fault,
-            executed,
-            executions,
-        })
+        Ok(Begun { req, key: no, death, fault, executed, executions })
     }
 
     /// Returns whether the request was still open.
@@ -220,12 +173,7 @@ impl State {
             return false;
         };
         self.requests_open = self.requests_open.saturating_sub(1);
-        self.ledger.append(Event::RequestEnded {
-            req,
-            outcome,
-            status,
-            executed,
-        });
+        self.ledger.append(Event::RequestEnded { req, outcome, status, executed });
         true
     }
 }

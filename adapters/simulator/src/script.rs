@@ -28,23 +28,13 @@ impl Script {
     /// # Errors
     /// [`ScriptError::Misfit`] when the fault makes no sense for that call.
     pub fn next(op: Op, fault: Fault) -> Result<Self, ScriptError> {
-        Self {
-            op,
-            project: None,
-            nth: 1,
-            times: 1,
-            fault,
-        }
-        .checked()
+        Self { op, project: None, nth: 1, times: 1, fault }.checked()
     }
 
     /// Only calls about `project` match and are counted.
     #[must_use]
     pub fn of(self, project: impl Into<String>) -> Self {
-        Self {
-            project: Some(project.into()),
-            ..self
-        }
+        Self { project: Some(project.into()), ..self }
     }
 
     /// Starts with the `nth` matching call (from 1) and lasts for `times` of them.
@@ -57,22 +47,13 @@ impl Script {
 
     fn checked(self) -> Result<Self, ScriptError> {
         if self.nth == 0 || self.times == 0 {
-            return Err(ScriptError::Count {
-                text: format!("{}x{}", self.nth, self.times),
-            });
+            return Err(ScriptError::Count { text: format!("{}x{}", self.nth, self.times) });
         }
-        if self
-            .project
-            .as_ref()
-            .is_some_and(|it| it.is_empty() || it.len() > TEXT_BYTES_MAX)
-        {
+        if self.project.as_ref().is_some_and(|it| it.is_empty() || it.len() > TEXT_BYTES_MAX) {
             return Err(ScriptError::Project);
         }
         if !self.fault.fits(self.op) {
-            return Err(ScriptError::Misfit {
-                fault: self.fault.name(),
-                op: self.op.name(),
-            });
+            return Err(ScriptError::Misfit { fault: self.fault.name(), op: self.op.name() });
         }
         Ok(self)
     }
@@ -98,9 +79,7 @@ impl FromStr for Script {
     type Err = ScriptError;
 
     fn from_str(text: &str) -> Result<Self, ScriptError> {
-        let shape = || ScriptError::Shape {
-            text: text.chars().take(80).collect(),
-        };
+        let shape = || ScriptError::Shape { text: text.chars().take(80).collect() };
         let (call, effect) = text.split_once('=').ok_or_else(shape)?;
         // A project may contain a colon, a count may not.
         let (target, count) = call.rsplit_once(':').ok_or_else(shape)?;
@@ -115,28 +94,18 @@ impl FromStr for Script {
         let (nth, times) = parse_count(count)?;
         let (name, millis) = match effect.split_once(':') {
             Some((name, millis)) => {
-                let millis = millis.parse().map_err(|_| ScriptError::Millis {
-                    text: millis.to_owned(),
-                })?;
+                let millis =
+                    millis.parse().map_err(|_| ScriptError::Millis { text: millis.to_owned() })?;
                 (name, Some(millis))
             }
             None => (effect, None),
         };
-        Self {
-            op,
-            project,
-            nth,
-            times,
-            fault: Fault::parse(name, millis)?,
-        }
-        .checked()
+        Self { op, project, nth, times, fault: Fault::parse(name, millis)? }.checked()
     }
 }
 
 fn parse_count(text: &str) -> Result<(u32, u32), ScriptError> {
-    let wrong = || ScriptError::Count {
-        text: text.to_owned(),
-    };
+    let wrong = || ScriptError::Count { text: text.to_owned() };
     let (nth, times) = text.split_once('x').unwrap_or((text, "1"));
     let times = match times {
         "*" => u32::MAX,
@@ -176,17 +145,13 @@ impl Armed {
                 struck = Some(script.fault);
             }
         }
-        self.0
-            .retain(|(script, seen)| *seen < script.nth.saturating_add(script.times - 1));
+        self.0.retain(|(script, seen)| *seen < script.nth.saturating_add(script.times - 1));
         struck
     }
 
     /// The scripts that still wait, as text.
     pub(crate) fn waiting(&self) -> Vec<String> {
-        self.0
-            .iter()
-            .map(|(script, _)| script.to_string())
-            .collect()
+        self.0.iter().map(|(script, _)| script.to_string()).collect()
     }
 }
 
@@ -217,23 +182,9 @@ impl TryFrom<Written> for Script {
     fn try_from(written: Written) -> Result<Self, ScriptError> {
         match written {
             Written::Text(text) => text.parse(),
-            Written::Parts {
-                op,
-                project,
-                nth,
-                times,
-                fault,
-                millis,
-            } => {
+            Written::Parts { op, project, nth, times, fault, millis } => {
                 let fault = Fault::parse(&fault, millis)?;
-                Self {
-                    op,
-                    project,
-                    nth,
-                    times,
-                    fault,
-                }
-                .checked()
+                Self { op, project, nth, times, fault }.checked()
             }
         }
     }
@@ -337,18 +288,9 @@ mod tests {
         for fault in WITHOUT_DELAY {
             assert_eq!(Fault::parse(fault.name(), None), Ok(fault));
         }
-        for name in [
-            "late",
-            "stall",
-            "eventual-list",
-            "slow-revoke",
-            "rate-limited",
-        ] {
+        for name in ["late", "stall", "eventual-list", "slow-revoke", "rate-limited"] {
             let fault = Fault::parse(name, Some(7)).expect(name);
-            assert_eq!(
-                (fault.name(), fault.delay()),
-                (name, Some(Duration::from_millis(7)))
-            );
+            assert_eq!((fault.name(), fault.delay()), (name, Some(Duration::from_millis(7))));
         }
     }
 
@@ -368,10 +310,7 @@ mod tests {
             ("issue:1=ack-lost:5", "takes no delay"),
             ("issue:1=late:99999999", "longer than the allowed"),
             ("list:1=bad-key", "cannot happen to a call of `list`"),
-            (
-                "issue:1=slow-revoke:5",
-                "cannot happen to a call of `issue`",
-            ),
+            ("issue:1=slow-revoke:5", "cannot happen to a call of `issue`"),
         ] {
             let error = text.parse::<Script>().expect_err(text).to_string();
             assert!(error.contains(said), "{text}: {error}");
@@ -385,20 +324,13 @@ mod tests {
         let object: Script = serde_json::from_str(parts).expect("object");
         assert_eq!(text, object);
         let misfit = serde_json::from_str::<Script>(r#"{"op":"list","fault":"bad-key"}"#);
-        assert!(
-            misfit
-                .expect_err("misfit")
-                .to_string()
-                .contains("cannot happen")
-        );
+        assert!(misfit.expect_err("misfit").to_string().contains("cannot happen"));
     }
 
     #[test]
     fn a_script_strikes_from_the_nth_matching_call_as_often_as_asked() {
         let mut armed = Armed::default();
-        armed
-            .arm("issue@p:2x2=server-error".parse().expect("script"))
-            .expect("room");
+        armed.arm("issue@p:2x2=server-error".parse().expect("script")).expect("room");
         let calls = [
             (Op::Issue, "p", None),
             (Op::List, "p", None),
@@ -416,9 +348,7 @@ mod tests {
     #[test]
     fn a_script_without_end_strikes_until_it_is_healed() {
         let mut armed = Armed::default();
-        armed
-            .arm("list:1x*=server-error".parse().expect("script"))
-            .expect("room");
+        armed.arm("list:1x*=server-error".parse().expect("script")).expect("room");
         for _ in 0..100 {
             assert_eq!(armed.strike(Op::List, None), Some(Fault::ServerError));
         }

@@ -99,9 +99,7 @@ impl Simulator {
         let ledger_path = config.dir.join(FILE_NAME);
         let scripts = std::mem::take(&mut config.scripts);
         let listener = listen(addr).map_err(|source| StartError::Bind { addr, source })?;
-        let addr = listener
-            .local_addr()
-            .map_err(|source| StartError::Bind { addr, source })?;
+        let addr = listener.local_addr().map_err(|source| StartError::Bind { addr, source })?;
         let site = Arc::new(Site::open(config)?);
         for script in scripts {
             site.lock().armed.arm(script)?;
@@ -109,14 +107,7 @@ impl Simulator {
         let (stop, stopping) = watch::channel(false);
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&site), stopping));
         let housekeeper = tokio::spawn(keep_house(Arc::clone(&site)));
-        Ok(Self {
-            site,
-            addr,
-            ledger_path,
-            stop,
-            acceptor,
-            housekeeper,
-        })
+        Ok(Self { site, addr, ledger_path, stop, acceptor, housekeeper })
     }
 
     /// Where it listens.
@@ -163,10 +154,7 @@ impl Simulator {
         let issued = self.site.lock().seed(ask, None);
         let issued = issued.map_err(|refusal| Refused(refusal.message))?;
         let key_id = issued.key_id.unwrap_or_default();
-        Ok(Seeded {
-            key_id,
-            secret: issued.secret,
-        })
+        Ok(Seeded { key_id, secret: issued.secret })
     }
 
     /// Kills a key as a vendor does on its own account. Returns whether it was alive.
@@ -213,18 +201,12 @@ impl Drop for Simulator {
 
 impl fmt::Debug for Simulator {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Simulator")
-            .field("addr", &self.addr)
-            .finish_non_exhaustive()
+        out.debug_struct("Simulator").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if addr.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A restarted simulator comes back on the address of the one before.
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;

@@ -79,10 +79,7 @@ impl State {
             deadlines_made: 0,
         };
         let class = state.config.class;
-        state.ledger.append(Event::Opened {
-            class,
-            pid: std::process::id(),
-        });
+        state.ledger.append(Event::Opened { class, pid: std::process::id() });
         state.resume_deaths();
         state.ledger.flush();
         Ok(state)
@@ -121,31 +118,18 @@ impl State {
         let mut cut: Vec<(u64, bool)> = key.open.drain().collect();
         cut.sort_unstable();
         let (project, key_id) = (key.project.clone(), key.id.clone());
-        self.ledger.append(Event::KeyDied {
-            project,
-            key_id,
-            cause,
-        });
+        self.ledger.append(Event::KeyDied { project, key_id, cause });
         for (req, executed) in cut {
             self.requests_open = self.requests_open.saturating_sub(1);
             let outcome = Outcome::Cut;
-            self.ledger.append(Event::RequestEnded {
-                req,
-                outcome,
-                status: 0,
-                executed,
-            });
+            self.ledger.append(Event::RequestEnded { req, outcome, status: 0, executed });
         }
         self.ledger.flush();
         self.keys.get(no).death.send_replace(true);
     }
 
     pub(crate) fn class_of(&self, project: &str) -> Class {
-        self.config
-            .classes
-            .get(project)
-            .copied()
-            .unwrap_or(self.config.class)
+        self.config.classes.get(project).copied().unwrap_or(self.config.class)
     }
 
     pub(crate) fn record_call(
@@ -158,13 +142,7 @@ impl State {
     ) {
         let project = project.to_owned();
         let fault = fault.map(|fault| fault.name().to_owned());
-        self.ledger.append(Event::AdminCall {
-            call,
-            project,
-            key_id,
-            fault,
-            status,
-        });
+        self.ledger.append(Event::AdminCall { call, project, key_id, fault, status });
         self.ledger.flush();
     }
 
@@ -175,17 +153,11 @@ impl State {
         deadline: impl FnOnce(&mut Self) + Send + 'static,
     ) {
         if self.deadlines.len() >= DEADLINES_MAX {
-            tracing::error!(
-                limit = DEADLINES_MAX,
-                "too many deadlines, one is done at once"
-            );
+            tracing::error!(limit = DEADLINES_MAX, "too many deadlines, one is done at once");
             return deadline(self);
         }
         self.deadlines_made += 1;
-        self.deadlines.insert(
-            (Instant::now() + delay, self.deadlines_made),
-            Box::new(deadline),
-        );
+        self.deadlines.insert((Instant::now() + delay, self.deadlines_made), Box::new(deadline));
     }
 
     /// Does what is due and writes what is buffered.
@@ -203,13 +175,7 @@ impl State {
         Snapshot {
             class: self.config.class,
             pid: std::process::id(),
-            keys: self
-                .keys
-                .all()
-                .filter(alive)
-                .take(STATE_KEYS_MAX)
-                .map(KeyView::of)
-                .collect(),
+            keys: self.keys.all().filter(alive).take(STATE_KEYS_MAX).map(KeyView::of).collect(),
             keys_alive: self.keys.all().filter(alive).count(),
             keys_made: self.keys.len(),
             requests_started: self.requests,
@@ -291,13 +257,7 @@ impl Past {
         let at_us = line.at_us;
         match line.event {
             Event::KeyCreated {
-                project,
-                account,
-                key_id,
-                name,
-                secret_sha256,
-                expires_at,
-                ..
+                project, account, key_id, name, secret_sha256, expires_at, ..
             } => {
                 let Some(digest) = secret::from_hex(&secret_sha256) else {
                     return;
@@ -320,23 +280,10 @@ impl Past {
                 });
             }
             Event::KeyDied { key_id, .. } => self.set_life(&key_id, Life::Dead),
-            Event::AdminCall {
-                call,
-                key_id: Some(id),
-                fault,
-                status: 200,
-                ..
-            } => {
+            Event::AdminCall { call, key_id: Some(id), fault, status: 200, .. } => {
                 self.tell_call(call, &id, fault.as_deref());
             }
-            Event::RequestStarted {
-                req,
-                path,
-                project,
-                key_id,
-                idem,
-                ..
-            } => {
+            Event::RequestStarted { req, path, project, key_id, idem, .. } => {
                 self.requests = self.requests.max(req);
                 if let Some(no) = key_id.and_then(|id| self.keys.by_id(&id)) {
                     self.keys.get_mut(no).last_used_us = Some(at_us);

@@ -12,14 +12,8 @@ async fn an_issued_key_works_is_listed_redacted_and_dies_when_it_is_deleted() {
     let vendor = Vendor::start().await;
     let (status, issued) = vendor.issue("p", "label-1").await;
     assert_eq!(status, 200);
-    assert_eq!(
-        issued["object"],
-        "organization.project.service_account.api_key"
-    );
-    assert_eq!(
-        (&issued["name"], &issued["expires_at"]),
-        (&json!("label-1"), &Value::Null)
-    );
+    assert_eq!(issued["object"], "organization.project.service_account.api_key");
+    assert_eq!((&issued["name"], &issued["expires_at"]), (&json!("label-1"), &Value::Null));
     assert!(issued["created_at"].is_u64());
     let (id, secret) = (text(&issued["id"]), text(&issued["value"]));
     assert_eq!(vendor.probe(&secret).await, 200);
@@ -31,10 +25,7 @@ async fn an_issued_key_works_is_listed_redacted_and_dies_when_it_is_deleted() {
     assert_eq!(got["owner"]["type"], "service_account");
     assert_eq!(got["owner"]["service_account"]["id"], "svc");
     assert!(got["last_used_at"].is_u64(), "the probe used it: {got}");
-    assert!(
-        !got.to_string().contains(&secret),
-        "only the answer to the issue shows the secret"
-    );
+    assert!(!got.to_string().contains(&secret), "only the answer to the issue shows the secret");
 
     let (status, gone) = vendor.revoke("p", &id).await;
     assert_eq!(status, 200);
@@ -42,10 +33,7 @@ async fn an_issued_key_works_is_listed_redacted_and_dies_when_it_is_deleted() {
     assert_eq!(gone, said);
     assert_eq!(vendor.probe(&secret).await, 401);
     let (status, error) = vendor.revoke("p", &id).await;
-    assert_eq!(
-        (status, &error["error"]["type"]),
-        (404, &json!("invalid_request_error"))
-    );
+    assert_eq!((status, &error["error"]["type"]), (404, &json!("invalid_request_error")));
     assert!(vendor.labels("p").await.is_empty());
     vendor.stop().await;
 }
@@ -57,15 +45,7 @@ async fn the_ledger_names_every_key_and_call_and_no_secret() {
     vendor.revoke("p", &id).await;
     let events = vendor.events();
     assert!(matches!(&events[0], Event::Opened { class: Class::A, pid } if *pid > 0));
-    let Event::KeyCreated {
-        project,
-        account,
-        key_id,
-        name,
-        cause,
-        answered,
-        ..
-    } = &events[1]
+    let Event::KeyCreated { project, account, key_id, name, cause, answered, .. } = &events[1]
     else {
         panic!("{:?} is a birth", events[1]);
     };
@@ -80,11 +60,8 @@ async fn the_ledger_names_every_key_and_call_and_no_secret() {
         status,
     };
     assert_eq!(events[2], call(Call::Issue, 200));
-    let died = Event::KeyDied {
-        project: "p".into(),
-        key_id: id.clone(),
-        cause: DeathCause::Revoked,
-    };
+    let died =
+        Event::KeyDied { project: "p".into(), key_id: id.clone(), cause: DeathCause::Revoked };
     assert_eq!(events[3], died);
     assert_eq!(events[4], call(Call::Revoke, 200));
     let written = std::fs::read_to_string(vendor.simulator.ledger_path()).unwrap();
@@ -96,32 +73,21 @@ async fn the_ledger_names_every_key_and_call_and_no_secret() {
 async fn an_account_comes_with_a_first_key_and_takes_its_keys_along() {
     let vendor = Vendor::start().await;
     let accounts = "/v1/organization/projects/p/service_accounts";
-    let (status, made) = vendor
-        .admin(Method::POST, accounts, Some(json!({"name": "label-1"})))
-        .await;
+    let (status, made) =
+        vendor.admin(Method::POST, accounts, Some(json!({"name": "label-1"}))).await;
     assert_eq!((status, &made["role"]), (200, &json!("member")));
     let (account, first) = (text(&made["id"]), text(&made["api_key"]["value"]));
     assert_eq!(vendor.probe(&first).await, 200);
-    let (_, listed) = vendor
-        .admin(Method::GET, "/v1/organization/projects/p/api_keys", None)
-        .await;
+    let (_, listed) = vendor.admin(Method::GET, "/v1/organization/projects/p/api_keys", None).await;
     assert_eq!(listed["data"][0]["name"], "Secret Key", "as at OpenAI");
-    assert_eq!(
-        listed["data"][0]["owner"]["service_account"]["name"],
-        "label-1"
-    );
+    assert_eq!(listed["data"][0]["owner"]["service_account"]["name"], "label-1");
 
     let keys = format!("{accounts}/{account}/api_keys");
-    let (_, second) = vendor
-        .admin(Method::POST, &keys, Some(json!({"name": "label-2"})))
-        .await;
+    let (_, second) = vendor.admin(Method::POST, &keys, Some(json!({"name": "label-2"}))).await;
     let one = format!("{accounts}/{account}");
     let (status, gone) = vendor.admin(Method::DELETE, &one, None).await;
     assert_eq!((status, &gone["deleted"]), (200, &json!(true)));
-    assert_eq!(
-        gone["object"],
-        "organization.project.service_account.deleted"
-    );
+    assert_eq!(gone["object"], "organization.project.service_account.deleted");
     for secret in [first, text(&second["value"])] {
         assert_eq!(vendor.probe(&secret).await, 401);
     }
@@ -137,28 +103,12 @@ async fn an_account_can_be_created_without_a_key() {
     let accounts = "/v1/organization/projects/p/service_accounts";
     let body = json!({"name": "bare", "create_service_account_only": true});
     let (status, made) = vendor.admin(Method::POST, accounts, Some(body)).await;
-    assert_eq!(
-        (status, &made["role"], &made["api_key"]),
-        (200, &json!("none"), &Value::Null)
-    );
+    assert_eq!((status, &made["role"], &made["api_key"]), (200, &json!("none"), &Value::Null));
     let keys = format!("{accounts}/{}/api_keys", text(&made["id"]));
-    assert_eq!(
-        vendor.admin(Method::POST, &keys, Some(json!({}))).await.0,
-        200
-    );
+    assert_eq!(vendor.admin(Method::POST, &keys, Some(json!({}))).await.0, 200);
     let unknown = format!("{accounts}/svc_acct_unknown/api_keys");
-    assert_eq!(
-        vendor
-            .admin(Method::POST, &unknown, Some(json!({})))
-            .await
-            .0,
-        404
-    );
-    assert_eq!(
-        vendor.issue("q", "label").await.0,
-        404,
-        "only the given projects exist"
-    );
+    assert_eq!(vendor.admin(Method::POST, &unknown, Some(json!({}))).await.0, 404);
+    assert_eq!(vendor.issue("q", "label").await.0, 404, "only the given projects exist");
     vendor.stop().await;
 }
 
@@ -196,9 +146,7 @@ async fn a_default_listing_may_hide_keys_that_any_shows() {
     let vendor = Vendor::with(|it| it.hide_from_default_listing()).await;
     vendor.key("p", "label-0").await;
     vendor.key("p", "label-1").await;
-    let (_, page) = vendor
-        .admin(Method::GET, "/v1/organization/projects/p/api_keys", None)
-        .await;
+    let (_, page) = vendor.admin(Method::GET, "/v1/organization/projects/p/api_keys", None).await;
     assert_eq!(page["data"].as_array().unwrap().len(), 1);
     assert_eq!(vendor.labels("p").await.len(), 2);
     vendor.stop().await;
@@ -216,11 +164,7 @@ async fn the_older_vendor_refuses_to_delete_a_key_of_an_account() {
     assert_eq!(vendor.admin(Method::DELETE, account, None).await.0, 200);
     assert_eq!(vendor.probe(&secret).await, 401);
     let seeded = vendor.simulator.seed("p", "a person's").unwrap();
-    assert_eq!(
-        vendor.revoke("p", &seeded.key_id).await.0,
-        200,
-        "it belongs to no account"
-    );
+    assert_eq!(vendor.revoke("p", &seeded.key_id).await.0, 200, "it belongs to no account");
     vendor.stop().await;
 }
 
@@ -229,34 +173,13 @@ async fn only_the_admin_key_opens_the_admin_api_and_it_opens_nothing_else() {
     let vendor = Vendor::start().await;
     let (_, secret) = vendor.key("p", "label").await;
     let list = "/v1/organization/projects/p/api_keys";
-    let (status, error) = answer(
-        vendor
-            .send(Method::GET, list, "sk-wrong", None)
-            .await
-            .unwrap(),
-    )
-    .await;
-    assert_eq!(
-        (status, &error["error"]["code"]),
-        (401, &json!("invalid_api_key"))
-    );
-    assert_eq!(
-        vendor
-            .send(Method::GET, list, &secret, None)
-            .await
-            .unwrap()
-            .status(),
-        403
-    );
-    let state = vendor
-        .send(Method::GET, "/_simulator/state", &secret, None)
-        .await
-        .unwrap();
+    let (status, error) =
+        answer(vendor.send(Method::GET, list, "sk-wrong", None).await.unwrap()).await;
+    assert_eq!((status, &error["error"]["code"]), (401, &json!("invalid_api_key")));
+    assert_eq!(vendor.send(Method::GET, list, &secret, None).await.unwrap().status(), 403);
+    let state = vendor.send(Method::GET, "/_simulator/state", &secret, None).await.unwrap();
     assert_eq!(state.status(), 403);
-    assert_eq!(
-        vendor.probe(keybaton_simulator::ADMIN_KEY_DEFAULT).await,
-        401
-    );
+    assert_eq!(vendor.probe(keybaton_simulator::ADMIN_KEY_DEFAULT).await, 401);
     vendor.stop().await;
 }
 
@@ -278,19 +201,11 @@ async fn a_wrong_request_is_refused_and_makes_no_key() {
         assert_eq!(status, 400, "{body}: {answer}");
         assert!(answer["error"]["message"].is_string(), "{answer}");
     }
-    for query in [
-        "limit=0",
-        "limit=101",
-        "limit=ten",
-        "owner_project_access=some",
-        "after=key_unknown",
-    ] {
+    for query in
+        ["limit=0", "limit=101", "limit=ten", "owner_project_access=some", "after=key_unknown"]
+    {
         let path = format!("/v1/organization/projects/p/api_keys?{query}");
-        assert_eq!(
-            vendor.admin(Method::GET, &path, None).await.0,
-            400,
-            "{query}"
-        );
+        assert_eq!(vendor.admin(Method::GET, &path, None).await.0, 400, "{query}");
     }
     assert_eq!(vendor.simulator.snapshot().keys_made, 0);
     vendor.stop().await;
@@ -300,25 +215,13 @@ async fn a_wrong_request_is_refused_and_makes_no_key() {
 async fn a_key_with_an_expiry_dies_by_itself() {
     let vendor = Vendor::start().await;
     let body = json!({"name": "label", "expires_in_seconds": 1});
-    let (status, issued) = vendor
-        .admin(Method::POST, &issue_path("p"), Some(body))
-        .await;
+    let (status, issued) = vendor.admin(Method::POST, &issue_path("p"), Some(body)).await;
     assert_eq!(status, 200);
-    assert_eq!(
-        issued["expires_at"].as_u64().unwrap(),
-        issued["created_at"].as_u64().unwrap() + 1
-    );
+    assert_eq!(issued["expires_at"].as_u64().unwrap(), issued["created_at"].as_u64().unwrap() + 1);
     vendor.until(|state| state.keys_alive == 0).await;
     assert_eq!(vendor.probe(&text(&issued["value"])).await, 401);
-    let is_expiry = |event: &Event| {
-        matches!(
-            event,
-            Event::KeyDied {
-                cause: DeathCause::Expired,
-                ..
-            }
-        )
-    };
+    let is_expiry =
+        |event: &Event| matches!(event, Event::KeyDied { cause: DeathCause::Expired, .. });
     assert!(vendor.events().iter().any(is_expiry));
     vendor.stop().await;
 }
@@ -332,11 +235,7 @@ async fn issuing_at_class_b_voids_the_older_keys_of_that_project_only() {
     assert_eq!(vendor.probe(&first).await, 401);
     assert_eq!(vendor.probe(&second).await, 200);
     assert_eq!(vendor.probe(&elsewhere).await, 200);
-    let died = Event::KeyDied {
-        project: "p".into(),
-        key_id: first_id,
-        cause: DeathCause::Voided,
-    };
+    let died = Event::KeyDied { project: "p".into(), key_id: first_id, cause: DeathCause::Voided };
     assert!(vendor.events().contains(&died));
 
     let (_, older) = vendor.key("gentle", "label-1").await;
@@ -355,9 +254,6 @@ async fn a_simulator_does_not_start_on_a_wrong_configuration() {
     let in_use = on(&vendor.dir).start().await;
     assert!(matches!(in_use, Err(StartError::Ledger(_))), "{in_use:?}");
     let unsendable = on(&elsewhere).admin_key("with space").start().await;
-    assert!(
-        matches!(unsendable, Err(StartError::AdminKey)),
-        "{unsendable:?}"
-    );
+    assert!(matches!(unsendable, Err(StartError::AdminKey)), "{unsendable:?}");
     vendor.stop().await;
 }

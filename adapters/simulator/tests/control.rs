@@ -39,10 +39,7 @@ async fn a_wrong_script_is_refused_with_the_reason_and_arms_nothing() {
     let half_wrong = json!(["issue:1=ack-lost", "issue:1=gone"]);
     let (status, error) = vendor.admin(Method::POST, faults, Some(half_wrong)).await;
     assert_eq!(status, 400);
-    assert!(
-        text(&error["error"]["message"]).contains("`gone` is not a fault"),
-        "{error}"
-    );
+    assert!(text(&error["error"]["message"]).contains("`gone` is not a fault"), "{error}");
     assert!(vendor.simulator.snapshot().scripts.is_empty());
     vendor.stop().await;
 }
@@ -51,47 +48,17 @@ async fn a_wrong_script_is_refused_with_the_reason_and_arms_nothing() {
 async fn a_key_is_seeded_and_killed_over_http() {
     let vendor = Vendor::start().await;
     let seed = json!({"project": "p", "name": "from before", "secret": "sk-mine"});
-    let (status, seeded) = vendor
-        .admin(Method::POST, "/_simulator/keys", Some(seed.clone()))
-        .await;
+    let (status, seeded) = vendor.admin(Method::POST, "/_simulator/keys", Some(seed.clone())).await;
     assert_eq!((status, &seeded["value"]), (201, &json!("sk-mine")));
-    assert_eq!(
-        vendor
-            .admin(Method::POST, "/_simulator/keys", Some(seed))
-            .await
-            .0,
-        409
-    );
+    assert_eq!(vendor.admin(Method::POST, "/_simulator/keys", Some(seed)).await.0, 409);
     assert_eq!(vendor.probe("sk-mine").await, 200);
     let kill = format!("/_simulator/keys/{}/kill", text(&seeded["id"]));
     assert_eq!(vendor.admin(Method::POST, &kill, None).await.0, 204);
     assert_eq!(vendor.probe("sk-mine").await, 401);
-    assert_eq!(
-        vendor
-            .admin(Method::POST, "/_simulator/keys/none/kill", None)
-            .await
-            .0,
-        404
-    );
+    assert_eq!(vendor.admin(Method::POST, "/_simulator/keys/none/kill", None).await.0, 404);
     let events = vendor.events();
-    let is_birth = |it: &Event| {
-        matches!(
-            it,
-            Event::KeyCreated {
-                cause: BirthCause::Seed,
-                ..
-            }
-        )
-    };
-    let is_death = |it: &Event| {
-        matches!(
-            it,
-            Event::KeyDied {
-                cause: DeathCause::Fault,
-                ..
-            }
-        )
-    };
+    let is_birth = |it: &Event| matches!(it, Event::KeyCreated { cause: BirthCause::Seed, .. });
+    let is_death = |it: &Event| matches!(it, Event::KeyDied { cause: DeathCause::Fault, .. });
     assert!(events.iter().any(is_birth) && events.iter().any(is_death));
     vendor.stop().await;
 }
@@ -101,10 +68,7 @@ async fn the_same_is_done_in_process() {
     let vendor = Vendor::start().await;
     let seeded = vendor.simulator.seed("p", "from before").unwrap();
     assert_eq!(vendor.probe(seeded.secret.expose()).await, 200);
-    vendor
-        .simulator
-        .arm("probe:1=forbidden".parse().unwrap())
-        .unwrap();
+    vendor.simulator.arm("probe:1=forbidden".parse().unwrap()).unwrap();
     vendor.simulator.heal();
     assert_eq!(vendor.probe(seeded.secret.expose()).await, 200);
     assert!(vendor.simulator.kill(&seeded.key_id));

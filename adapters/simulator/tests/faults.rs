@@ -15,10 +15,7 @@ async fn ack_lost_executes_and_says_nothing() {
     let error = vendor.issue_lost("p", "label-1").await;
     assert!(error.status().is_none(), "not even a status: {error}");
     assert_eq!(vendor.labels("p").await, ["label-1"]);
-    assert_eq!(
-        births(&vendor),
-        [("label-1".into(), BirthCause::Api, false)]
-    );
+    assert_eq!(births(&vendor), [("label-1".into(), BirthCause::Api, false)]);
     assert_eq!(last_call(&vendor, "ack-lost"), Some(200));
     assert_eq!(vendor.issue("p", "label-2").await.0, 200, "once");
     vendor.stop().await;
@@ -29,9 +26,7 @@ async fn ack_lost_on_a_revoke_kills_the_key() {
     let vendor = Vendor::struck("revoke:1=ack-lost").await;
     let (id, secret) = vendor.key("p", "label").await;
     let path = format!("/v1/organization/projects/p/api_keys/{id}");
-    let sent = vendor
-        .send(Method::DELETE, &path, ADMIN_KEY_DEFAULT, None)
-        .await;
+    let sent = vendor.send(Method::DELETE, &path, ADMIN_KEY_DEFAULT, None).await;
     sent.expect_err("no answer");
     assert_eq!(vendor.probe(&secret).await, 401);
     vendor.stop().await;
@@ -63,9 +58,7 @@ async fn late_on_a_revoke_kills_afterwards() {
     let vendor = Vendor::struck("revoke:1=late:100").await;
     let (id, secret) = vendor.key("p", "label").await;
     let path = format!("/v1/organization/projects/p/api_keys/{id}");
-    let sent = vendor
-        .send(Method::DELETE, &path, ADMIN_KEY_DEFAULT, None)
-        .await;
+    let sent = vendor.send(Method::DELETE, &path, ADMIN_KEY_DEFAULT, None).await;
     sent.expect_err("no answer");
     vendor.until(|state| state.keys_alive == 0).await;
     assert_eq!(vendor.probe(&secret).await, 401);
@@ -87,10 +80,7 @@ async fn late_has_no_effect_before_its_time() {
 async fn stall_answers_late_and_does_nothing_for_a_caller_that_left() {
     let vendor = Vendor::struck("issue:1=stall:200").await;
     assert_eq!(vendor.issue("p", "label").await.0, 200);
-    vendor
-        .simulator
-        .arm("issue:1=stall:3600000".parse().unwrap())
-        .unwrap();
+    vendor.simulator.arm("issue:1=stall:3600000".parse().unwrap()).unwrap();
     let waiting = vendor.issue("p", "too long");
     tokio::select! {
         answer = waiting => panic!("it stalls: {answer:?}"),
@@ -109,15 +99,10 @@ async fn refusals_execute_nothing_and_look_like_the_vendors() {
         ("quota", 400, "api_keys_limit_reached"),
         ("forbidden", 403, "missing_scope"),
     ] {
-        vendor
-            .simulator
-            .arm(format!("issue:1={fault}").parse().unwrap())
-            .unwrap();
+        vendor.simulator.arm(format!("issue:1={fault}").parse().unwrap()).unwrap();
         let body = Some(json!({"name": "label"}));
-        let sent = vendor
-            .send(Method::POST, &issue_path("p"), ADMIN_KEY_DEFAULT, body)
-            .await
-            .unwrap();
+        let sent =
+            vendor.send(Method::POST, &issue_path("p"), ADMIN_KEY_DEFAULT, body).await.unwrap();
         let headers = sent.headers().clone();
         let (answered, error) = answer(sent).await;
         assert_eq!((answered, &error["error"]["code"]), (status, &json!(code)));
@@ -134,10 +119,7 @@ async fn refusals_execute_nothing_and_look_like_the_vendors() {
 async fn truncated_executes_and_breaks_the_answer_off() {
     let vendor = Vendor::struck("issue:1=truncated").await;
     let body = Some(json!({"name": "label"}));
-    let sent = vendor
-        .send(Method::POST, &issue_path("p"), ADMIN_KEY_DEFAULT, body)
-        .await
-        .unwrap();
+    let sent = vendor.send(Method::POST, &issue_path("p"), ADMIN_KEY_DEFAULT, body).await.unwrap();
     assert_eq!(sent.status(), 200, "the status arrives");
     let announced = sent.content_length().unwrap();
     assert!(announced > 0);
@@ -152,31 +134,19 @@ async fn a_useless_body_comes_with_200_after_the_key_was_made() {
     for (fault, content_type, bytes) in [
         ("html-body", "text/html; charset=utf-8", 1..1000),
         ("empty-body", "application/json", 0..1),
-        (
-            "huge-body",
-            "application/json",
-            10 * 1024 * 1024..11 * 1024 * 1024,
-        ),
+        ("huge-body", "application/json", 10 * 1024 * 1024..11 * 1024 * 1024),
     ] {
-        vendor
-            .simulator
-            .arm(format!("issue:1={fault}").parse().unwrap())
-            .unwrap();
+        vendor.simulator.arm(format!("issue:1={fault}").parse().unwrap()).unwrap();
         let body = Some(json!({"name": fault}));
-        let sent = vendor
-            .send(Method::POST, &issue_path("p"), ADMIN_KEY_DEFAULT, body)
-            .await
-            .unwrap();
+        let sent =
+            vendor.send(Method::POST, &issue_path("p"), ADMIN_KEY_DEFAULT, body).await.unwrap();
         assert_eq!(sent.status(), 200);
         assert_eq!(sent.headers()["content-type"], content_type);
         let length = sent.bytes().await.unwrap().len();
         assert!(bytes.contains(&length), "{fault}: {length}");
     }
     let unanswered = |name: &str| (name.to_owned(), BirthCause::Api, false);
-    assert_eq!(
-        births(&vendor),
-        ["html-body", "empty-body", "huge-body"].map(unanswered)
-    );
+    assert_eq!(births(&vendor), ["html-body", "empty-body", "huge-body"].map(unanswered));
     vendor.stop().await;
 }
 
@@ -186,11 +156,7 @@ async fn bad_key_answers_a_secret_that_opens_nothing_while_the_key_exists() {
     let (id, secret) = vendor.key("p", "label").await;
     assert_eq!(vendor.probe(&secret).await, 401);
     assert_eq!(vendor.labels("p").await, ["label"]);
-    assert_eq!(
-        vendor.revoke("p", &id).await.0,
-        200,
-        "the id is the real one"
-    );
+    assert_eq!(vendor.revoke("p", &id).await.0, 200, "the id is the real one");
     vendor.stop().await;
 }
 
@@ -212,10 +178,7 @@ async fn foreign_key_makes_one_elsewhere_when_there_is_no_other() {
     let (_, secret) = vendor.key("p", "asked").await;
     assert_eq!(vendor.probe(&secret).await, 200);
     assert!(vendor.labels("p").await.is_empty());
-    assert_eq!(
-        births(&vendor),
-        [("foreign".into(), BirthCause::Fault, true)]
-    );
+    assert_eq!(births(&vendor), [("foreign".into(), BirthCause::Fault, true)]);
     vendor.stop().await;
 }
 
@@ -238,20 +201,11 @@ async fn eventual_list_hides_a_fresh_key_that_works() {
     assert!(vendor.labels("p").await.is_empty());
     assert_eq!(vendor.probe(&secret).await, 200);
     let one = format!("/v1/organization/projects/p/api_keys/{id}");
-    assert_eq!(
-        vendor.admin(Method::GET, &one, None).await.0,
-        200,
-        "only listings lag"
-    );
-    vendor
-        .simulator
-        .arm("issue:1=eventual-list:50".parse().unwrap())
-        .unwrap();
+    assert_eq!(vendor.admin(Method::GET, &one, None).await.0, 200, "only listings lag");
+    vendor.simulator.arm("issue:1=eventual-list:50".parse().unwrap()).unwrap();
     vendor.key("p", "shown").await;
     let listing = async { while vendor.labels("p").await != ["shown"] {} };
-    tokio::time::timeout(Duration::from_secs(20), listing)
-        .await
-        .expect("it is listed in the end");
+    tokio::time::timeout(Duration::from_secs(20), listing).await.expect("it is listed in the end");
     vendor.stop().await;
 }
 
@@ -274,10 +228,7 @@ async fn slow_revoke_kills_in_the_end() {
     vendor.until(|state| state.keys_alive == 0).await;
     assert_eq!(vendor.probe(&secret).await, 401);
     let death = moment(&vendor, |it| matches!(it, Event::KeyDied { .. }));
-    assert!(
-        death > call_moment(&vendor, "slow-revoke"),
-        "the promise came first"
-    );
+    assert!(death > call_moment(&vendor, "slow-revoke"), "the promise came first");
     vendor.stop().await;
 }
 
@@ -293,10 +244,7 @@ async fn a_mangled_secret_comes_with_the_id_of_a_real_key() {
         ("key-long", |secret| secret.len() > 100_000),
     ];
     for (fault, is_mangled) in cases {
-        vendor
-            .simulator
-            .arm(format!("issue:1={fault}").parse().unwrap())
-            .unwrap();
+        vendor.simulator.arm(format!("issue:1={fault}").parse().unwrap()).unwrap();
         let (id, secret) = vendor.key("p", fault).await;
         assert!(is_mangled(&secret), "{fault}");
         assert_eq!(vendor.revoke("p", &id).await.0, 200, "{fault}");
@@ -311,10 +259,7 @@ async fn the_id_may_be_missing_or_another_keys() {
     let (status, nameless) = vendor.issue("p", "label-2").await;
     assert_eq!((status, nameless.get("id")), (200, None));
     assert_eq!(vendor.probe(&text(&nameless["value"])).await, 200);
-    vendor
-        .simulator
-        .arm("issue:1=duplicate-id".parse().unwrap())
-        .unwrap();
+    vendor.simulator.arm("issue:1=duplicate-id".parse().unwrap()).unwrap();
     let (_, twin) = vendor.issue("p", "label-3").await;
     assert_ne!(twin["id"], json!(null));
     let known = vendor.simulator.snapshot().keys;
@@ -340,9 +285,7 @@ async fn a_probe_is_struck_after_its_key_was_checked() {
 async fn a_tool_may_be_executed_although_its_answer_is_lost() {
     let vendor = Vendor::struck("tool:1=ack-lost").await;
     let (_, secret) = vendor.key("p", "label").await;
-    let sent = vendor
-        .send(Method::POST, "/v1/tools/mail", &secret, Some(json!({})))
-        .await;
+    let sent = vendor.send(Method::POST, "/v1/tools/mail", &secret, Some(json!({}))).await;
     sent.expect_err("no answer");
     assert_eq!(vendor.only_end(), (Outcome::Failed, 200, true));
     vendor.stop().await;
@@ -398,12 +341,7 @@ async fn a_script_is_built_in_code_too() {
 /// Labels, causes and whether each birth was answered.
 fn births(vendor: &Vendor) -> Vec<(String, BirthCause, bool)> {
     let births = vendor.events().into_iter().filter_map(|event| match event {
-        Event::KeyCreated {
-            name,
-            cause,
-            answered,
-            ..
-        } => Some((name, cause, answered)),
+        Event::KeyCreated { name, cause, answered, .. } => Some((name, cause, answered)),
         _ => None,
     });
     births.collect()
@@ -412,11 +350,7 @@ fn births(vendor: &Vendor) -> Vec<(String, BirthCause, bool)> {
 /// The status of the last admin call that `fault` struck.
 fn last_call(vendor: &Vendor, fault: &str) -> Option<u16> {
     let mut calls = vendor.events().into_iter().filter_map(|event| match event {
-        Event::AdminCall {
-            fault: Some(struck),
-            status,
-            ..
-        } if struck == fault => Some(status),
+        Event::AdminCall { fault: Some(struck), status, .. } if struck == fault => Some(status),
         _ => None,
     });
     calls.next_back()
@@ -425,20 +359,13 @@ fn last_call(vendor: &Vendor, fault: &str) -> Option<u16> {
 /// When the first such event was, in microseconds.
 fn moment(vendor: &Vendor, is_it: impl Fn(&Event) -> bool) -> u64 {
     let lines = vendor.lines();
-    lines
-        .iter()
-        .find(|line| is_it(&line.event))
-        .expect("it happened")
-        .at_us
+    lines.iter().find(|line| is_it(&line.event)).expect("it happened").at_us
 }
 
 /// When the admin call that `fault` struck was decided.
 fn call_moment(vendor: &Vendor, fault: &str) -> u64 {
     let is_it = |event: &Event| match event {
-        Event::AdminCall {
-            fault: Some(struck),
-            ..
-        } => struck == fault,
+        Event::AdminCall { fault: Some(struck), .. } => struck == fault,
         _ => false,
     };
     moment(vendor, is_it)

@@ -30,15 +30,8 @@ async fn an_answer_depends_on_nothing_but_the_request() {
     assert_eq!((*status, &body["object"]), (200, &json!("chat.completion")));
     assert_eq!(body["choices"][0]["finish_reason"], "stop");
     assert_eq!(body["usage"]["completion_tokens"], 4);
-    let other = vendor
-        .chat(&first, false, json!({"latency_ms": 1, "chunks": 4}))
-        .await
-        .unwrap();
-    assert_ne!(
-        answer(other).await.1["choices"],
-        body["choices"],
-        "another request"
-    );
+    let other = vendor.chat(&first, false, json!({"latency_ms": 1, "chunks": 4})).await.unwrap();
+    assert_ne!(answer(other).await.1["choices"], body["choices"], "another request");
     vendor.stop().await;
 }
 
@@ -52,22 +45,15 @@ async fn a_stream_comes_in_chunks_and_ends_with_done() {
         "simulate": {"latency_ms": 0, "chunks": 5, "chunk_interval_ms": 1},
     });
     let path = "/v1/chat/completions";
-    let sent = vendor
-        .send(Method::POST, path, &secret, Some(body.clone()))
-        .await
-        .unwrap();
+    let sent = vendor.send(Method::POST, path, &secret, Some(body.clone())).await.unwrap();
     assert_eq!(sent.headers()["content-type"], "text/event-stream");
     let stream = sent.text().await.unwrap();
-    let events: Vec<&str> = stream
-        .split_terminator("\n\n")
-        .map(|it| it.strip_prefix("data: ").unwrap())
-        .collect();
+    let events: Vec<&str> =
+        stream.split_terminator("\n\n").map(|it| it.strip_prefix("data: ").unwrap()).collect();
     assert_eq!(events.len(), 5 + 3, "chunks, stop, usage, done: {stream}");
     assert_eq!(events[7], "[DONE]");
-    let chunks: Vec<Value> = events[..7]
-        .iter()
-        .map(|event| serde_json::from_str(event).unwrap())
-        .collect();
+    let chunks: Vec<Value> =
+        events[..7].iter().map(|event| serde_json::from_str(event).unwrap()).collect();
     assert!(chunks.iter().all(|chunk| chunk["model"] == "m\"odel"));
     assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
     assert_eq!(chunks[5]["choices"][0]["finish_reason"], "stop");
@@ -119,15 +105,9 @@ async fn revoking_a_key_cuts_its_running_stream() {
         Ok::<(), reqwest::Error>(())
     };
     broken.await.expect_err("the stream breaks off");
-    assert!(
-        survivor.chunk().await.unwrap().is_some(),
-        "the other key's stream goes on"
-    );
+    assert!(survivor.chunk().await.unwrap().is_some(), "the other key's stream goes on");
     let events = vendor.events();
-    let died = events
-        .iter()
-        .position(|it| matches!(it, Event::KeyDied { .. }))
-        .unwrap();
+    let died = events.iter().position(|it| matches!(it, Event::KeyDied { .. })).unwrap();
     assert_eq!(end(events[died + 1].clone()), Some((Outcome::Cut, 0, true)));
     drop(survivor);
     vendor.until(|state| state.requests_open == 0).await;
@@ -177,15 +157,9 @@ async fn a_dead_unknown_or_missing_key_is_refused_before_anything_is_executed() 
     let (id, secret) = vendor.key("p", "label").await;
     vendor.revoke("p", &id).await;
     for key in [&secret, "sk-unknown", ""] {
-        let sent = vendor
-            .send(Method::POST, "/v1/tools/mail", key, None)
-            .await
-            .unwrap();
+        let sent = vendor.send(Method::POST, "/v1/tools/mail", key, None).await.unwrap();
         let (status, error) = answer(sent).await;
-        assert_eq!(
-            (status, &error["error"]["code"]),
-            (401, &json!("invalid_api_key"))
-        );
+        assert_eq!((status, &error["error"]["code"]), (401, &json!("invalid_api_key")));
     }
     let known: Vec<bool> = vendor
         .events()
@@ -195,11 +169,7 @@ async fn a_dead_unknown_or_missing_key_is_refused_before_anything_is_executed() 
             _ => None,
         })
         .collect();
-    assert_eq!(
-        known,
-        [true, false, false],
-        "a dead key is told from an unknown one"
-    );
+    assert_eq!(known, [true, false, false], "a dead key is told from an unknown one");
     let ends: Vec<_> = vendor.events().into_iter().filter_map(end).collect();
     assert_eq!(ends, [(Outcome::Refused, 401, false); 3]);
     vendor.stop().await;
@@ -216,24 +186,14 @@ async fn a_request_that_makes_no_sense_is_not_executed() {
         json!({"model": "m", "messages": [], "simulate": {"latency_ms": 600_001}}),
         json!({"model": "m", "messages": [], "simulate": {"chunks": 100_001}}),
     ] {
-        let sent = vendor
-            .send(Method::POST, path, &secret, Some(body))
-            .await
-            .unwrap();
+        let sent = vendor.send(Method::POST, path, &secret, Some(body)).await.unwrap();
         assert_eq!(sent.status(), 400);
     }
     let huge = json!({"model": "m", "messages": ["x".repeat(1024 * 1024)]});
-    let sent = vendor
-        .send(Method::POST, path, &secret, Some(huge))
-        .await
-        .unwrap();
+    let sent = vendor.send(Method::POST, path, &secret, Some(huge)).await.unwrap();
     assert_eq!(sent.status(), 413, "refused while it is read");
     let tool = vendor.request(Method::POST, "/v1/tools/mail", &secret);
-    let sent = tool
-        .header("x-agent-task", "x".repeat(513))
-        .send()
-        .await
-        .unwrap();
+    let sent = tool.header("x-agent-task", "x".repeat(513)).send().await.unwrap();
     assert_eq!(sent.status(), 400);
     let ends: Vec<_> = vendor.events().into_iter().filter_map(end).collect();
     assert_eq!(ends, [(Outcome::Failed, 400, false); 5]);
@@ -252,23 +212,15 @@ async fn a_tool_asked_twice_happens_twice_unless_it_is_idempotent() {
             .json(&json!({"to": "someone"}));
         let (status, body) = answer(request.send().await.unwrap()).await;
         assert_eq!(status, 200);
-        (
-            body["executed"] == true,
-            body["executions"].as_u64().unwrap(),
-            text(&body["result"]),
-        )
+        (body["executed"] == true, body["executions"].as_u64().unwrap(), text(&body["result"]))
     };
     let (executed, count, result) = call("step-1", "false").await;
     assert_eq!((executed, count), (true, 1));
     assert_eq!(call("step-1", "false").await, (true, 2, result.clone()));
     assert_eq!(call("step-1", "true").await, (false, 2, result.clone()));
     assert_eq!(call("step-2", "true").await, (true, 1, result.clone()));
-    let executed: Vec<bool> = vendor
-        .events()
-        .into_iter()
-        .filter_map(end)
-        .map(|(_, _, executed)| executed)
-        .collect();
+    let executed: Vec<bool> =
+        vendor.events().into_iter().filter_map(end).map(|(_, _, executed)| executed).collect();
     assert_eq!(executed, [true, true, false, true]);
 
     let dir = vendor.stop().await;
@@ -278,19 +230,13 @@ async fn a_tool_asked_twice_happens_twice_unless_it_is_idempotent() {
         .header("idempotency-key", "step-2")
         .header("x-tool-idempotent", "true");
     let (_, body) = answer(request.send().await.unwrap()).await;
-    assert_eq!(
-        body["executed"], false,
-        "a restart does not forget a side effect"
-    );
+    assert_eq!(body["executed"], false, "a restart does not forget a side effect");
     vendor.stop().await;
 }
 
 #[tokio::test]
 async fn stopping_lets_a_short_request_end_and_ends_a_long_one_as_failed() {
-    let pace = Pace {
-        latency: Duration::from_millis(200),
-        ..Pace::default()
-    };
+    let pace = Pace { latency: Duration::from_millis(200), ..Pace::default() };
     let vendor = Vendor::with(|it| it.pace(pace)).await;
     let (_, secret) = vendor.key("p", "label").await;
     let mut long = vendor.chat(&secret, true, endless()).await.unwrap();
@@ -322,15 +268,7 @@ async fn many_streams_at_once_all_end_well() {
     let streams = (0..300).map(|n| {
         let secret = &secrets[n % secrets.len()];
         let pace = pace.clone();
-        async {
-            vendor
-                .chat(secret, true, pace)
-                .await
-                .unwrap()
-                .text()
-                .await
-                .unwrap()
-        }
+        async { vendor.chat(secret, true, pace).await.unwrap().text().await.unwrap() }
     });
     let texts = futures::future::join_all(streams).await;
     assert!(texts.iter().all(|text| text.ends_with("data: [DONE]\n\n")));

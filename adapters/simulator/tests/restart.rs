@@ -25,15 +25,9 @@ async fn keys_live_and_dead_survive_a_crash() {
     assert_eq!(after.labels("p").await, ["live"]);
     assert_eq!(after.revoke("p", &live_id).await.0, 200);
     let lines = after.lines();
-    let opened = lines
-        .iter()
-        .filter(|line| matches!(line.event, Event::Opened { .. }))
-        .count();
+    let opened = lines.iter().filter(|line| matches!(line.event, Event::Opened { .. })).count();
     assert_eq!(opened, 2);
-    assert!(
-        lines.iter().zip(1..).all(|(line, seq)| line.seq == seq),
-        "seq goes on"
-    );
+    assert!(lines.iter().zip(1..).all(|(line, seq)| line.seq == seq), "seq goes on");
     after.stop().await;
     vendor.stop().await;
 }
@@ -59,19 +53,11 @@ async fn a_torn_last_line_is_dropped_and_the_next_one_is_whole() {
     let vendor = Vendor::start().await;
     let (_, secret) = vendor.key("p", "label").await;
     let copy = crash(&vendor);
-    let mut file = OpenOptions::new()
-        .append(true)
-        .open(copy.path().join(FILE_NAME))
-        .unwrap();
-    file.write_all(br#"{"schema":1,"seq":4,"event":"key_died","project":"p","key"#)
-        .unwrap();
+    let mut file = OpenOptions::new().append(true).open(copy.path().join(FILE_NAME)).unwrap();
+    file.write_all(br#"{"schema":1,"seq":4,"event":"key_died","project":"p","key"#).unwrap();
     drop(file);
     let after = Vendor::on(copy, |it| it).await;
-    assert_eq!(
-        after.probe(&secret).await,
-        200,
-        "the death was never told to anyone"
-    );
+    assert_eq!(after.probe(&secret).await, 200, "the death was never told to anyone");
     after.stop().await;
     vendor.stop().await;
 }
@@ -85,11 +71,7 @@ async fn a_slow_revoke_that_was_promised_is_kept_by_the_next_life() {
     let copy = crash(&vendor);
     let after = Vendor::on(copy, |it| it).await;
     assert_eq!(after.probe(&secret).await, 401);
-    let died = Event::KeyDied {
-        project: "p".into(),
-        key_id: id,
-        cause: DeathCause::Revoked,
-    };
+    let died = Event::KeyDied { project: "p".into(), key_id: id, cause: DeathCause::Revoked };
     assert!(after.events().contains(&died));
     after.stop().await;
     vendor.stop().await;
@@ -99,9 +81,7 @@ async fn a_slow_revoke_that_was_promised_is_kept_by_the_next_life() {
 async fn an_expiry_survives_a_crash() {
     let vendor = Vendor::start().await;
     let body = json!({"name": "label", "expires_in_seconds": 1});
-    let (_, issued) = vendor
-        .admin(Method::POST, &issue_path("p"), Some(body))
-        .await;
+    let (_, issued) = vendor.admin(Method::POST, &issue_path("p"), Some(body)).await;
     let copy = crash(&vendor);
     let after = Vendor::on(copy, |it| it).await;
     after.until(|state| state.keys_alive == 0).await;
@@ -114,9 +94,7 @@ async fn an_expiry_survives_a_crash() {
 async fn a_first_key_keeps_the_name_of_its_account() {
     let vendor = Vendor::start().await;
     let accounts = "/v1/organization/projects/p/service_accounts";
-    vendor
-        .admin(Method::POST, accounts, Some(json!({"name": "label-1"})))
-        .await;
+    vendor.admin(Method::POST, accounts, Some(json!({"name": "label-1"}))).await;
     let list = "/v1/organization/projects/p/api_keys";
     let before = vendor.admin(Method::GET, list, None).await;
     let dir = vendor.stop().await;
@@ -154,10 +132,8 @@ async fn a_file_that_is_not_a_ledger_is_left_alone() {
     let path = dir.path().join(FILE_NAME);
     fs::write(&path, "dear diary\n").unwrap();
     let refused = Simulator::builder().dir(dir.path()).start().await;
-    let is_foreign = matches!(
-        &refused,
-        Err(StartError::Ledger(LedgerError::Foreign { line: 1, .. }))
-    );
+    let is_foreign =
+        matches!(&refused, Err(StartError::Ledger(LedgerError::Foreign { line: 1, .. })));
     assert!(is_foreign, "{refused:?}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "dear diary\n");
 }

@@ -40,11 +40,7 @@ impl Vendor {
             .timeout(PATIENCE)
             .build()
             .unwrap();
-        Self {
-            simulator,
-            dir,
-            http,
-        }
+        Self { simulator, dir, http }
     }
 
     /// A vendor on which one script is armed.
@@ -74,30 +70,18 @@ impl Vendor {
     }
 
     pub async fn admin(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        answer(
-            self.send(method, path, ADMIN_KEY_DEFAULT, body)
-                .await
-                .unwrap(),
-        )
-        .await
+        answer(self.send(method, path, ADMIN_KEY_DEFAULT, body).await.unwrap()).await
     }
 
     /// Asks for a key of account `svc`.
     pub async fn issue(&self, project: &str, label: &str) -> Answer {
-        self.admin(
-            Method::POST,
-            &issue_path(project),
-            Some(json!({"name": label})),
-        )
-        .await
+        self.admin(Method::POST, &issue_path(project), Some(json!({"name": label}))).await
     }
 
     /// Asks for a key in the expectation that no whole answer comes.
     pub async fn issue_lost(&self, project: &str, label: &str) -> reqwest::Error {
         let body = Some(json!({"name": label}));
-        let sent = self
-            .send(Method::POST, &issue_path(project), ADMIN_KEY_DEFAULT, body)
-            .await;
+        let sent = self.send(Method::POST, &issue_path(project), ADMIN_KEY_DEFAULT, body).await;
         match sent {
             Err(error) => error,
             Ok(response) => response.bytes().await.expect_err("the answer is not whole"),
@@ -123,20 +107,12 @@ impl Vendor {
         );
         let (status, body) = self.admin(Method::GET, &path, None).await;
         assert_eq!(status, 200, "{body}");
-        body["data"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|key| text(&key["name"]))
-            .collect()
+        body["data"].as_array().unwrap().iter().map(|key| text(&key["name"])).collect()
     }
 
     /// The status of the probe.
     pub async fn probe(&self, secret: &str) -> u16 {
-        let sent = self
-            .send(Method::GET, "/v1/models", secret, None)
-            .await
-            .unwrap();
+        let sent = self.send(Method::GET, "/v1/models", secret, None).await.unwrap();
         sent.status().as_u16()
     }
 
@@ -153,16 +129,12 @@ impl Vendor {
             "stream": is_stream,
             "simulate": simulate,
         });
-        self.send(Method::POST, "/v1/chat/completions", secret, Some(body))
-            .await
+        self.send(Method::POST, "/v1/chat/completions", secret, Some(body)).await
     }
 
     /// Waits for a level of the simulator's state.
     pub async fn until(&self, level: impl Fn(&keybaton_simulator::Snapshot) -> bool) {
-        until("the level of the simulator", || {
-            level(&self.simulator.snapshot())
-        })
-        .await;
+        until("the level of the simulator", || level(&self.simulator.snapshot())).await;
     }
 
     /// The ledger so far.
@@ -202,10 +174,7 @@ pub async fn answer(response: Response) -> Answer {
 }
 
 pub fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("{value} is a text"))
-        .to_owned()
+    value.as_str().unwrap_or_else(|| panic!("{value} is a text")).to_owned()
 }
 
 pub async fn until(what: &str, level: impl Fn() -> bool) {
@@ -215,19 +184,12 @@ pub async fn until(what: &str, level: impl Fn() -> bool) {
             ticks.tick().await;
         }
     };
-    tokio::time::timeout(PATIENCE, polling)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(PATIENCE, polling).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 pub fn end(event: Event) -> Option<(Outcome, u16, bool)> {
     match event {
-        Event::RequestEnded {
-            outcome,
-            status,
-            executed,
-            ..
-        } => Some((outcome, status, executed)),
+        Event::RequestEnded { outcome, status, executed, .. } => Some((outcome, status, executed)),
         _ => None,
     }
 }
@@ -251,20 +213,10 @@ pub fn check(lines: &[Line]) {
                 dead.insert(key_id.clone());
             }
             Event::RequestStarted { req, key_id, .. } => {
-                assert!(
-                    open.insert(*req, key_id.clone()).is_none(),
-                    "started once: {line:?}"
-                );
+                assert!(open.insert(*req, key_id.clone()).is_none(), "started once: {line:?}");
             }
-            Event::RequestEnded {
-                req,
-                outcome,
-                executed,
-                ..
-            } => {
-                let key = open
-                    .remove(req)
-                    .unwrap_or_else(|| panic!("was open: {line:?}"));
+            Event::RequestEnded { req, outcome, executed, .. } => {
+                let key = open.remove(req).unwrap_or_else(|| panic!("was open: {line:?}"));
                 let is_alive = key.as_ref().is_some_and(|key| alive.contains(key));
                 let is_dead = key.as_ref().is_some_and(|key| dead.contains(key));
                 match outcome {

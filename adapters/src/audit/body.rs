@@ -71,10 +71,7 @@ mod tests {
             note: "line\nbreak \u{1b}[31m".into(),
         };
         let body = body_of(&entry, Timestamp(5), None, Some(Rev(2)));
-        assert_eq!(
-            body,
-            r#"{"at_ms":5,"rev":2,"version":1,"note":"line\nbreak \u001b[31m"}"#
-        );
+        assert_eq!(body, r#"{"at_ms":5,"rev":2,"version":1,"note":"line\nbreak \u001b[31m"}"#);
         assert_eq!(word_of(entry.kind), "ISSUE_INTENT");
     }
 }

@@ -121,18 +121,12 @@ impl JsonlSink {
             last.insert(record.pair, record.seq);
         })?;
         if walked.is_torn {
-            file.set_len(walked.whole_bytes)
-                .map_err(io_error("shorten", path))?;
+            file.set_len(walked.whole_bytes).map_err(io_error("shorten", path))?;
         }
-        file.seek(SeekFrom::Start(walked.whole_bytes))
-            .map_err(io_error("read", path))?;
+        file.seek(SeekFrom::Start(walked.whole_bytes)).map_err(io_error("read", path))?;
         Ok(Self {
             path: path.to_owned(),
-            inner: Mutex::new(Inner {
-                file,
-                length: walked.whole_bytes,
-                last,
-            }),
+            inner: Mutex::new(Inner { file, length: walked.whole_bytes, last }),
         })
     }
 
@@ -153,19 +147,14 @@ impl JsonlSink {
         if lines.is_empty() {
             return Ok(());
         }
-        let written = inner
-            .file
-            .write_all(&lines)
-            .and_then(|()| inner.file.sync_data());
+        let written = inner.file.write_all(&lines).and_then(|()| inner.file.sync_data());
         if let Err(error) = written {
             // What was not acknowledged must not stay half there; if even this fails, the next
             // start removes it.
             let _ = inner.file.set_len(inner.length);
             let _ = inner.file.seek(SeekFrom::Start(inner.length));
             let path = self.path.display();
-            return Err(Refusal::unknown(format!(
-                "cannot append to {path}: {error}"
-            )));
+            return Err(Refusal::unknown(format!("cannot append to {path}: {error}")));
         }
         inner.length += lines.len() as u64;
         inner.last = last;
@@ -255,36 +244,21 @@ fn walk(
             break;
         }
         if !text.ends_with(b"\n") && text.len() as u64 != AUDIT_LINE_BYTES_MAX {
-            return Ok(Walked {
-                whole_bytes,
-                is_torn: true,
-            });
+            return Ok(Walked { whole_bytes, is_torn: true });
         }
-        let record = serde_json::from_slice::<Line>(&text)
-            .ok()
-            .and_then(Line::into_record);
+        let record = serde_json::from_slice::<Line>(&text).ok().and_then(Line::into_record);
         match record {
             Some(record) => see(record),
             None => {
-                return Err(AuditFileError::Line {
-                    line,
-                    path: path.to_owned(),
-                });
+                return Err(AuditFileError::Line { line, path: path.to_owned() });
             }
         }
         whole_bytes += read as u64;
     }
-    Ok(Walked {
-        whole_bytes,
-        is_torn: false,
-    })
+    Ok(Walked { whole_bytes, is_torn: false })
 }
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AuditFileError {
     let path = path.to_owned();
-    move |source| AuditFileError::Io {
-        doing,
-        path,
-        source,
-    }
+    move |source| AuditFileError::Io { doing, path, source }
 }

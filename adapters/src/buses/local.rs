@@ -26,8 +26,7 @@ impl EventBus for LocalBus {
             None => false,
         };
         if is_unread {
-            self.topics
-                .remove_if(tenant, |_, topic| topic.receiver_count() == 0);
+            self.topics.remove_if(tenant, |_, topic| topic.receiver_count() == 0);
         }
         Ok(())
     }

@@ -81,10 +81,5 @@ fn whose(task: &TaskKey) -> Whose<'_> {
 }
 
 fn place(key: &RowKey) -> Place<'_> {
-    Place {
-        table: TABLE,
-        key: key.as_bytes(),
-        clear: &[],
-        schema: CHECKPOINT_SCHEMA,
-    }
+    Place { table: TABLE, key: key.as_bytes(), clear: &[], schema: CHECKPOINT_SCHEMA }
 }

@@ -175,27 +175,17 @@ mod tests {
         for text in ["https://api.openai.com/v1", "https://api.openai.com/v1/"] {
             let base = BaseUrl::parse(text).expect("a good base");
             let url = base.join(&["organization", "projects", "proj_a"]);
-            assert_eq!(
-                url.as_str(),
-                "https://api.openai.com/v1/organization/projects/proj_a"
-            );
+            assert_eq!(url.as_str(), "https://api.openai.com/v1/organization/projects/proj_a");
         }
     }
 
     #[test]
     fn an_id_that_would_leave_its_part_of_the_path_is_refused() {
-        for id in [
-            "proj_abc",
-            "svc-1",
-            "0df9e665-d932-5740-b2c7-b52af166bc11",
-            "a.b:c",
-        ] {
+        for id in ["proj_abc", "svc-1", "0df9e665-d932-5740-b2c7-b52af166bc11", "a.b:c"] {
             assert!(is_path_part(id), "{id}");
         }
         let long = "a".repeat(500);
-        for id in [
-            "", ".", "..", "...", "a/b", "a?b", "a#b", "a%2fb", "a b", "ä", "a\n", &long,
-        ] {
+        for id in ["", ".", "..", "...", "a/b", "a?b", "a#b", "a%2fb", "a b", "ä", "a\n", &long] {
             assert!(!is_path_part(id), "{id:?}");
         }
     }
@@ -203,18 +193,8 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_leads_to_this_machine_is_not_followed_unless_it_is_its_name() {
         let localhost = || Name::from_str("localhost").expect("a name");
-        assert!(
-            Screened { is_here: false }
-                .resolve(localhost())
-                .await
-                .is_err()
-        );
-        assert!(
-            Screened { is_here: true }
-                .resolve(localhost())
-                .await
-                .is_ok()
-        );
+        assert!(Screened { is_here: false }.resolve(localhost()).await.is_err());
+        assert!(Screened { is_here: true }.resolve(localhost()).await.is_ok());
     }
 
     #[test]
@@ -223,18 +203,9 @@ mod tests {
         assert!(may("104.18.6.192", false));
         assert!(may("10.0.0.7", false));
         assert!(may("127.0.0.1", true));
-        for ip in [
-            "169.254.169.254",
-            "::ffff:169.254.169.254",
-            "fe80::1",
-            "127.0.0.1",
-            "::1",
-        ] {
+        for ip in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "127.0.0.1", "::1"] {
             assert!(!may(ip, false), "{ip}");
         }
-        assert!(
-            !may("10.0.0.7", true),
-            "localhost is this machine and nothing else"
-        );
+        assert!(!may("10.0.0.7", true), "localhost is this machine and nothing else");
     }
 }

@@ -18,10 +18,7 @@ use super::retry_after::retry_after;
 use super::settings::SettingsError;
 
 /// Most vendors carry a key like this.
-pub(super) const BEARER: AuthHeader = AuthHeader {
-    name: "authorization",
-    scheme: "Bearer ",
-};
+pub(super) const BEARER: AuthHeader = AuthHeader { name: "authorization", scheme: "Bearer " };
 
 /// The way to one vendor.
 pub(super) struct Http {
@@ -92,19 +89,13 @@ impl Http {
             // Credentials go where the settings say, not where the environment says.
             .no_proxy()
             .referer(false)
-            .dns_resolver(Screened {
-                is_here: base.is_here(),
-            })
+            .dns_resolver(Screened { is_here: base.is_here() })
             // A connection that was idle may be closed by the other side while a request is on
             // its way: the outcome would be unknown and a label burned. Admin calls are few.
             .pool_max_idle_per_host(0)
             .build()
             .map_err(|_| SettingsError::Client)?;
-        Ok(Self {
-            client,
-            base,
-            open: Semaphore::new(CALLS_OPEN_MAX),
-        })
+        Ok(Self { client, base, open: Semaphore::new(CALLS_OPEN_MAX) })
     }
 
     /// Sends one call with the admin credential, which the settings checked. With a body it
@@ -124,14 +115,7 @@ impl Http {
             Some(_) => ISSUE_ANSWER_BYTES_MAX,
             None => ANSWER_BYTES_MAX,
         };
-        let call = Call {
-            method,
-            path,
-            query,
-            credential,
-            body,
-            answer_bytes_max,
-        };
+        let call = Call { method, path, query, credential, body, answer_bytes_max };
         self.send(call).await
     }
 
@@ -182,9 +166,8 @@ impl Http {
 
 async fn receive(response: Response, bytes_max: usize) -> Answer {
     let headers = response.headers();
-    let is_html = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let is_html =
+        headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     Answer {
         status: response.status(),
         retry_after: retry_after(headers),
@@ -238,9 +221,7 @@ mod tests {
     #[test]
     fn a_header_with_a_key_hides_it() {
         let secret = |text: &str| Secret::new(text.as_bytes().to_vec()).expect("fits");
-        let value = Credential::new(BEARER, &secret("sk-canary"))
-            .expect("a header")
-            .value;
+        let value = Credential::new(BEARER, &secret("sk-canary")).expect("a header").value;
         assert_eq!(value.as_bytes(), b"Bearer sk-canary");
         assert!(!format!("{value:?}").contains("canary"));
         for bad in ["sk canary", "sk-canary\n", "sk-\0canary", "sk-ключ"] {

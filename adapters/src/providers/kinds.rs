@@ -13,9 +13,7 @@ type Build = fn(ProviderSettings) -> Result<Arc<dyn Provider>, SettingsError>;
 /// One line per adapter.
 const KINDS: [(&str, Build); 2] = [
     ("openai", |settings| Ok(Arc::new(OpenAi::new(settings)?))),
-    ("openrouter", |settings| {
-        Ok(Arc::new(OpenRouter::new(settings)?))
-    }),
+    ("openrouter", |settings| Ok(Arc::new(OpenRouter::new(settings)?))),
 ];
 
 /// The names that [`build`] takes.
@@ -59,10 +57,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_answered_with_the_known_ones() {
-        let error = build("anthropik", settings())
-            .err()
-            .expect("unknown")
-            .to_string();
+        let error = build("anthropik", settings()).err().expect("unknown").to_string();
         assert!(error.contains("use one of openai, openrouter"), "{error}");
     }
 
@@ -72,34 +67,13 @@ mod tests {
             base_url: Some("http://169.254.169.254/v1".to_owned()),
             ..settings()
         };
-        assert!(matches!(
-            build("openai", bad_url),
-            Err(SettingsError::BaseUrl { .. })
-        ));
-        let no_scopes = ProviderSettings {
-            scopes: Some(Vec::new()),
-            ..settings()
-        };
-        assert!(matches!(
-            build("openai", no_scopes),
-            Err(SettingsError::Scopes { .. })
-        ));
-        let no_wait = ProviderSettings {
-            call_wait_max: std::time::Duration::ZERO,
-            ..settings()
-        };
-        assert!(matches!(
-            build("openai", no_wait),
-            Err(SettingsError::CallWait { .. })
-        ));
+        assert!(matches!(build("openai", bad_url), Err(SettingsError::BaseUrl { .. })));
+        let no_scopes = ProviderSettings { scopes: Some(Vec::new()), ..settings() };
+        assert!(matches!(build("openai", no_scopes), Err(SettingsError::Scopes { .. })));
+        let no_wait = ProviderSettings { call_wait_max: std::time::Duration::ZERO, ..settings() };
+        assert!(matches!(build("openai", no_wait), Err(SettingsError::CallWait { .. })));
         let admin_key = Secret::new(b"sk-admin\n".to_vec()).expect("fits");
-        let line_feed = ProviderSettings {
-            admin_key,
-            ..settings()
-        };
-        assert!(matches!(
-            build("openai", line_feed),
-            Err(SettingsError::AdminKey)
-        ));
+        let line_feed = ProviderSettings { admin_key, ..settings() };
+        assert!(matches!(build("openai", line_feed), Err(SettingsError::AdminKey)));
     }
 }

@@ -66,9 +66,7 @@ impl OpenAi {
         query: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> Result<Answer, Refusal> {
-        self.http
-            .ask(&self.admin_key, method, path, query, body)
-            .await
+        self.http.ask(&self.admin_key, method, path, query, body).await
     }
 
     /// An additional key of the tenant's account (openai-node 7.4.0, 2026-08-03).
@@ -87,9 +85,7 @@ impl OpenAi {
         let answer = self.ask(Method::POST, &path, &[], Some(body)).await?;
         let key: MadeKey = read(&body_of(answer, Act::Create)?)?;
         if key.name != request.label.as_str() {
-            return Err(Refusal::unknown(
-                "the answer is about a key of another name",
-            ));
+            return Err(Refusal::unknown("the answer is about a key of another name"));
         }
         key.issued(project, account, false)
     }
@@ -109,9 +105,7 @@ impl OpenAi {
         let answer = self.ask(Method::POST, &path, &[], Some(body)).await?;
         let made: MadeAccount = read(&body_of(answer, Act::Create)?)?;
         if made.name != request.label.as_str() {
-            return Err(Refusal::unknown(
-                "the answer is about an account of another name",
-            ));
+            return Err(Refusal::unknown("the answer is about an account of another name"));
         }
         // Fails closed: another name is another key, and nothing else in the answer would tell.
         if ![FIRST_KEY_NAME, request.label.as_str()].contains(&made.api_key.name.as_str()) {
@@ -127,9 +121,7 @@ impl OpenAi {
             let mut after: Option<String> = None;
             for _ in 0..LIST_PAGES_MAX {
                 let page = self.page(project, PAGE_KEYS, after.as_deref()).await?;
-                let last = page
-                    .last_id
-                    .or_else(|| page.data.last().map(|row| row.id.clone()));
+                let last = page.last_id.or_else(|| page.data.last().map(|row| row.id.clone()));
                 rows.extend(page.data);
                 if !page.has_more {
                     return Ok(rows);
@@ -139,10 +131,7 @@ impl OpenAi {
                 }
                 after = last;
             }
-            Err(Refusal::denied(
-                Denial::TooLarge,
-                "the project has more keys than are listed",
-            ))
+            Err(Refusal::denied(Denial::TooLarge, "the project has more keys than are listed"))
         };
         let in_time = tokio::time::timeout(LIST_WAIT_MAX, listing).await;
         in_time.unwrap_or_else(|_| Err(Refusal::unknown("the listing took too long")))
@@ -165,21 +154,14 @@ impl OpenAi {
         if page.data.iter().all(Row::is_sound) {
             Ok(page)
         } else {
-            Err(Refusal::unknown(
-                "the listing holds an id that no vendor would give",
-            ))
+            Err(Refusal::unknown("the listing holds an id that no vendor would give"))
         }
     }
 
     /// Deletes the key, or the account that exists for it alone. `true`: this call did it;
     /// `false`: it was not there.
     async fn delete(&self, place: &Place<'_>) -> Result<bool, Refusal> {
-        let Place {
-            project,
-            account,
-            key,
-            is_own,
-        } = *place;
+        let Place { project, account, key, is_own } = *place;
         let path: &[&str] = if is_own {
             // Since 2026-10-22 a single key can be deleted as well, which would leave the account
             // behind; before, only this worked.
@@ -204,11 +186,7 @@ impl OpenAi {
 #[async_trait]
 impl Provider for OpenAi {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            class: self.class,
-            person_issues: false,
-            lifetime: true,
-        }
+        Capabilities { class: self.class, person_issues: false, lifetime: true }
     }
 
     fn auth_header(&self) -> AuthHeader {
@@ -233,19 +211,16 @@ impl Provider for OpenAi {
         let home = self.homes.of(tenant)?;
         let place = Place::parse(key)?;
         if place.project != home.project {
-            let why = format!(
-                "the key is of project {}, not of the tenant's",
-                place.project
-            );
+            let why = format!("the key is of project {}, not of the tenant's", place.project);
             return Err(Refusal::denied(Denial::WrongTenant, why));
         }
         let was_deleted = self.delete(&place).await?;
         match self.rows(&home.project).await {
             Ok(rows) if rows.iter().all(|row| row.id != place.key) => Ok(()),
             Ok(_) => Err(Refusal::unknown("the deleted key is still listed")),
-            Err(_) if was_deleted => Err(Refusal::unknown(
-                "the key was deleted, but the listing failed",
-            )),
+            Err(_) if was_deleted => {
+                Err(Refusal::unknown("the key was deleted, but the listing failed"))
+            }
             Err(refusal) => Err(refusal),
         }
     }
@@ -255,10 +230,7 @@ impl Provider for OpenAi {
         let rows = self.rows(&home.project).await?;
         rows.into_iter()
             .map(|row| row.listed(&home.project))
-            .filter(|key| {
-                key.as_ref()
-                    .map_or(true, |key| key.name.starts_with(prefix))
-            })
+            .filter(|key| key.as_ref().map_or(true, |key| key.name.starts_with(prefix)))
             .collect()
     }
 
@@ -269,9 +241,7 @@ impl Provider for OpenAi {
             return Health::Dead;
         };
         let answer = self.http.try_key(&["models"], credential);
-        health(answer.await, |body| {
-            serde_json::from_slice::<Models>(body).is_ok()
-        })
+        health(answer.await, |body| serde_json::from_slice::<Models>(body).is_ok())
     }
 }
 

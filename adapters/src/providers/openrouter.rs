@@ -65,27 +65,20 @@ impl OpenRouter {
         query: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> Result<Answer, Refusal> {
-        self.http
-            .ask(&self.admin_key, method, path, query, body)
-            .await
+        self.http.ask(&self.admin_key, method, path, query, body).await
     }
 
     async fn page(&self, workspace: &str, offset: usize) -> Result<Vec<Row>, Refusal> {
         let offset = offset.to_string();
         // A disabled key can be enabled again, so it is not gone.
-        let query = [
-            ("workspace_id", workspace),
-            ("include_disabled", "true"),
-            ("offset", &offset),
-        ];
+        let query =
+            [("workspace_id", workspace), ("include_disabled", "true"), ("offset", &offset)];
         let answer = self.ask(Method::GET, &["keys"], &query, None).await?;
         let page: Page = read(&body_of(answer, Act::Read)?)?;
         if page.data.iter().all(|row| is_path_part(&row.hash)) {
             Ok(page.data)
         } else {
-            Err(Refusal::unknown(
-                "the listing holds a hash that no vendor would give",
-            ))
+            Err(Refusal::unknown("the listing holds a hash that no vendor would give"))
         }
     }
 
@@ -98,18 +91,12 @@ impl OpenRouter {
                 let page = self.page(workspace, offset).await?;
                 offset += page.len().saturating_sub(PAGE_OVERLAP_KEYS).max(1);
                 let before = rows.len();
-                rows.extend(
-                    page.into_iter()
-                        .filter(|row| known.insert(row.hash.clone())),
-                );
+                rows.extend(page.into_iter().filter(|row| known.insert(row.hash.clone())));
                 if rows.len() == before {
                     return Ok(rows);
                 }
             }
-            Err(Refusal::denied(
-                Denial::TooLarge,
-                "the workspace has more keys than are listed",
-            ))
+            Err(Refusal::denied(Denial::TooLarge, "the workspace has more keys than are listed"))
         };
         let in_time = tokio::time::timeout(LIST_WAIT_MAX, listing).await;
         in_time.unwrap_or_else(|_| Err(Refusal::unknown("the listing took too long")))
@@ -130,11 +117,7 @@ impl OpenRouter {
 #[async_trait]
 impl Provider for OpenRouter {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            class: self.class,
-            person_issues: false,
-            lifetime: true,
-        }
+        Capabilities { class: self.class, person_issues: false, lifetime: true }
     }
 
     fn auth_header(&self) -> AuthHeader {
@@ -164,24 +147,16 @@ impl Provider for OpenRouter {
         let answer = self.ask(Method::POST, &["keys"], &[], Some(body)).await?;
         let made: Made = read(&body_of(answer, Act::Create)?)?;
         if made.data.name != request.label.as_str() {
-            return Err(Refusal::unknown(
-                "the answer is about a key of another name",
-            ));
+            return Err(Refusal::unknown("the answer is about a key of another name"));
         }
         made.issued(&home.project)
     }
 
     async fn revoke(&self, tenant: &TenantId, key: &ProviderKeyId) -> Result<(), Refusal> {
         let home = self.homes.of(tenant)?;
-        let parts = key
-            .as_str()
-            .split_once('/')
-            .filter(|(_, hash)| is_path_part(hash));
+        let parts = key.as_str().split_once('/').filter(|(_, hash)| is_path_part(hash));
         let Some((workspace, hash)) = parts else {
-            return Err(Refusal::denied(
-                Denial::BadRequest,
-                "the key id is not workspace/hash",
-            ));
+            return Err(Refusal::denied(Denial::BadRequest, "the key id is not workspace/hash"));
         };
         if workspace != home.project {
             let why = "the key is of another workspace than the tenant's";
@@ -195,9 +170,9 @@ impl Provider for OpenRouter {
         match self.is_gone(workspace, hash).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Refusal::unknown("the deleted key is still there")),
-            Err(_) if was_deleted => Err(Refusal::unknown(
-                "the key was deleted, but looking for it failed",
-            )),
+            Err(_) if was_deleted => {
+                Err(Refusal::unknown("the key was deleted, but looking for it failed"))
+            }
             Err(refusal) => Err(refusal),
         }
     }
@@ -207,12 +182,7 @@ impl Provider for OpenRouter {
         let rows = self.rows(&home.project).await?;
         rows.into_iter()
             .filter(|row| row.name.starts_with(prefix))
-            .map(|row| {
-                Ok(ListedKey {
-                    key_id: key_id(&home.project, &row.hash)?,
-                    name: row.name,
-                })
-            })
+            .map(|row| Ok(ListedKey { key_id: key_id(&home.project, &row.hash)?, name: row.name }))
             .collect()
     }
 
@@ -223,9 +193,7 @@ impl Provider for OpenRouter {
             return Health::Dead;
         };
         let answer = self.http.try_key(&["key"], credential);
-        health(answer.await, |body| {
-            serde_json::from_slice::<Itself>(body).is_ok()
-        })
+        health(answer.await, |body| serde_json::from_slice::<Itself>(body).is_ok())
     }
 }
 
@@ -266,11 +234,7 @@ impl Made {
         let key_id = key_id(workspace, &self.data.hash)?;
         let expires_at = self.data.expires_at.as_deref().map(moment).transpose()?;
         let secret = self.key.into_secret().map_err(Refusal::unknown)?;
-        Ok(IssuedKey {
-            key_id,
-            secret,
-            expires_at,
-        })
+        Ok(IssuedKey { key_id, secret, expires_at })
     }
 }
 

@@ -43,14 +43,8 @@ pub(super) fn refusal(answer: &Answer, act: Act) -> Refusal {
         None => format!("status {status}"),
     };
     match status {
-        409 if act != Act::Create => Refusal::Busy {
-            after: answer.retry_after,
-            why,
-        },
-        429 => Refusal::Busy {
-            after: answer.retry_after,
-            why,
-        },
+        409 if act != Act::Create => Refusal::Busy { after: answer.retry_after, why },
+        429 => Refusal::Busy { after: answer.retry_after, why },
         408 | 409 => Refusal::Unknown { why },
         401 | 403 | 404 => Refusal::denied(Denial::Admin, why),
         402 => Refusal::denied(Denial::Quota, why),
@@ -101,8 +95,7 @@ fn is_about_a_limit(answer: &Answer) -> bool {
 pub(super) fn says(answer: &Answer, words: &[&str]) -> bool {
     let text = text_of(answer);
     let holds = |word: &str| {
-        text.windows(word.len())
-            .any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+        text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
     };
     words.iter().any(|word| holds(word))
 }
@@ -204,11 +197,7 @@ mod tests {
             (529, "", Act::Read, "unknown"),
             (302, "", Act::Create, "unknown"),
         ] {
-            assert_eq!(
-                shown(status, body, act),
-                expected,
-                "{status} {act:?} {body}"
-            );
+            assert_eq!(shown(status, body, act), expected, "{status} {act:?} {body}");
         }
     }
 
@@ -218,14 +207,7 @@ mod tests {
             "type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#;
         let text = refusal(&answer(401, body), Act::Read).to_string();
         assert!(text.ends_with("status 401, invalid_api_key"), "{text}");
-        for code in [
-            "\"sk-canary\"",
-            "\"CANARY\"",
-            "401",
-            "null",
-            "{\"a\":\"canary\"}",
-            "[]",
-        ] {
+        for code in ["\"sk-canary\"", "\"CANARY\"", "401", "null", "{\"a\":\"canary\"}", "[]"] {
             let body = format!(r#"{{"error":{{"message":"sk-canary","code":{code}}}}}"#);
             let text = refusal(&answer(401, &body), Act::Read).to_string();
             assert!(text.ends_with("status 401"), "{text}");
@@ -261,14 +243,8 @@ mod tests {
             let got = health(Ok(answer(status, body)), |body| body == b"genuine");
             assert_eq!(got, expected, "{status} {body}");
         }
-        assert_eq!(
-            health(Err(Refusal::busy("no connection")), |_| true),
-            Health::Unknown
-        );
-        let cut = Answer {
-            body: Err("the answer broke off"),
-            ..answer(401, "")
-        };
+        assert_eq!(health(Err(Refusal::busy("no connection")), |_| true), Health::Unknown);
+        let cut = Answer { body: Err("the answer broke off"), ..answer(401, "") };
         assert_eq!(health(Ok(cut), |_| true), Health::Unknown);
     }
 }

@@ -40,12 +40,9 @@ mod tests {
     use super::*;
 
     fn wait(headers: &[(&'static str, &'static str)]) -> Option<Duration> {
-        let pairs = headers.iter().map(|&(name, value)| {
-            (
-                name.parse().expect("a name"),
-                value.parse().expect("a value"),
-            )
-        });
+        let pairs = headers
+            .iter()
+            .map(|&(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
         retry_after(&pairs.collect())
     }
 
@@ -56,47 +53,24 @@ mod tests {
         let earlier = "Sat, 21 Nov 2026 09:00:00 GMT";
         let seconds = Duration::from_secs;
         assert_eq!(wait(&[("retry-after", "7")]), Some(seconds(7)));
-        assert_eq!(
-            wait(&[("retry-after", "0.5")]),
-            Some(Duration::from_millis(500))
-        );
+        assert_eq!(wait(&[("retry-after", "0.5")]), Some(Duration::from_millis(500)));
         let both = [("retry-after", "7"), ("retry-after-ms", "1250")];
         assert_eq!(wait(&both), Some(Duration::from_millis(1250)));
-        assert_eq!(
-            wait(&[("retry-after", later), ("date", date)]),
-            Some(seconds(90))
-        );
-        assert_eq!(
-            wait(&[("retry-after", earlier), ("date", date)]),
-            Some(Duration::ZERO)
-        );
+        assert_eq!(wait(&[("retry-after", later), ("date", date)]), Some(seconds(90)));
+        assert_eq!(wait(&[("retry-after", earlier), ("date", date)]), Some(Duration::ZERO));
     }
 
     #[test]
     fn nonsense_is_no_wait_and_no_wait_is_endless() {
         assert_eq!(wait(&[]), None);
-        for text in [
-            "",
-            "soon",
-            "-1",
-            "NaN",
-            "Sat, 99 Nov 2026 10:01:30 GMT",
-            "-inf",
-        ] {
+        for text in ["", "soon", "-1", "NaN", "Sat, 99 Nov 2026 10:01:30 GMT", "-inf"] {
             assert_eq!(wait(&[("retry-after", text)]), None, "{text}");
         }
         for text in ["1e300", "inf", "99999999999999999999", "86400"] {
-            assert_eq!(
-                wait(&[("retry-after", text)]),
-                Some(RETRY_AFTER_MAX),
-                "{text}"
-            );
+            assert_eq!(wait(&[("retry-after", text)]), Some(RETRY_AFTER_MAX), "{text}");
         }
         let year_9996 = "Tue, 31 Dec 9996 23:59:59 GMT";
-        let headers = [
-            ("retry-after", year_9996),
-            ("date", "Sat, 21 Nov 2026 10:00:00 GMT"),
-        ];
+        let headers = [("retry-after", year_9996), ("date", "Sat, 21 Nov 2026 10:00:00 GMT")];
         assert_eq!(wait(&headers), Some(RETRY_AFTER_MAX));
     }
 }

@@ -55,10 +55,7 @@ impl Homes {
                 });
             }
         }
-        Ok(Self {
-            listed,
-            template: None,
-        })
+        Ok(Self { listed, template: None })
     }
 
     /// Uses `template` for tenants that are not listed, with the tenant's name in place of
@@ -95,11 +92,7 @@ impl Homes {
             let why = format!("tenant {tenant} does not fit the template: list it by itself");
             return Err(Refusal::denied(Denial::BadRequest, why));
         }
-        if self
-            .listed
-            .values()
-            .any(|listed| listed.project == home.project)
-        {
+        if self.listed.values().any(|listed| listed.project == home.project) {
             let why = format!("the template leads tenant {tenant} into a listed tenant's project");
             return Err(Refusal::denied(Denial::WrongTenant, why));
         }
@@ -110,20 +103,12 @@ impl Homes {
 impl Home {
     fn fill(&self, tenant: &TenantId) -> Self {
         let fill = |text: &str| text.replace(TENANT, tenant.as_str());
-        Self {
-            project: fill(&self.project),
-            account: self.account.as_deref().map(fill),
-        }
+        Self { project: fill(&self.project), account: self.account.as_deref().map(fill) }
     }
 
     fn check(&self) -> Result<(), SettingsError> {
-        match std::iter::once(&self.project)
-            .chain(&self.account)
-            .find(|id| !is_path_part(id))
-        {
-            Some(id) => Err(SettingsError::Id {
-                shown: id.chars().take(40).collect(),
-            }),
+        match std::iter::once(&self.project).chain(&self.account).find(|id| !is_path_part(id)) {
+            Some(id) => Err(SettingsError::Id { shown: id.chars().take(40).collect() }),
             None => Ok(()),
         }
     }
@@ -163,9 +148,7 @@ impl ProviderSettings {
 
     pub(super) fn check(&self) -> Result<(), SettingsError> {
         if self.call_wait_max.is_zero() || self.call_wait_max > CALL_WAIT_MAX {
-            return Err(SettingsError::CallWait {
-                given: self.call_wait_max,
-            });
+            return Err(SettingsError::CallWait { given: self.call_wait_max });
         }
         if !self.admin_key.expose().iter().all(u8::is_ascii_graphic) {
             return Err(SettingsError::AdminKey);
@@ -239,37 +222,23 @@ mod tests {
     }
 
     fn home(project: &str) -> Home {
-        Home {
-            project: project.to_owned(),
-            account: Some("svc_1".to_owned()),
-        }
+        Home { project: project.to_owned(), account: Some("svc_1".to_owned()) }
     }
 
     #[test]
     fn two_tenants_never_share_a_project() {
         let listed = [(tenant("a"), home("proj_1")), (tenant("b"), home("proj_1"))];
         let error = Homes::new(listed.into()).expect_err("shared").to_string();
-        assert_eq!(
-            error,
-            "tenants a and b share the project proj_1: give each its own"
-        );
+        assert_eq!(error, "tenants a and b share the project proj_1: give each its own");
     }
 
     #[test]
     fn a_tenant_that_is_not_listed_has_no_home_unless_a_template_gives_it_one() {
         let homes = || Homes::new([(tenant("a"), home("proj_1"))].into()).expect("good");
         let refusal = homes().of(&tenant("b")).expect_err("not listed");
-        assert!(matches!(
-            refusal,
-            Refusal::Denied {
-                denial: Denial::BadRequest,
-                ..
-            }
-        ));
+        assert!(matches!(refusal, Refusal::Denied { denial: Denial::BadRequest, .. }));
 
-        let with = homes()
-            .danger_with_template(home("proj-{tenant}"))
-            .expect("good");
+        let with = homes().danger_with_template(home("proj-{tenant}")).expect("good");
         assert_eq!(with.of(&tenant("a")).expect("listed").project, "proj_1");
         assert_eq!(with.of(&tenant("b")).expect("template").project, "proj-b");
     }
@@ -277,17 +246,9 @@ mod tests {
     #[test]
     fn a_template_cannot_lead_into_another_tenants_project() {
         let homes = Homes::new([(tenant("a"), home("proj-b"))].into()).expect("good");
-        let homes = homes
-            .danger_with_template(home("proj-{tenant}"))
-            .expect("good");
+        let homes = homes.danger_with_template(home("proj-{tenant}")).expect("good");
         let refusal = homes.of(&tenant("b")).expect_err("the project is a's");
-        assert!(matches!(
-            refusal,
-            Refusal::Denied {
-                denial: Denial::WrongTenant,
-                ..
-            }
-        ));
+        assert!(matches!(refusal, Refusal::Denied { denial: Denial::WrongTenant, .. }));
         assert!(
             Homes::new(BTreeMap::new())
                 .expect("empty")
@@ -300,10 +261,7 @@ mod tests {
     fn an_id_that_would_change_a_path_is_refused() {
         for bad in ["", "..", "a/b", "a?limit=1", "proj a"] {
             let listed = [(tenant("a"), home(bad))];
-            assert!(
-                matches!(Homes::new(listed.into()), Err(SettingsError::Id { .. })),
-                "{bad}"
-            );
+            assert!(matches!(Homes::new(listed.into()), Err(SettingsError::Id { .. })), "{bad}");
         }
     }
 }

@@ -66,11 +66,7 @@ impl Vendor {
                 }
             }
         });
-        Self {
-            port,
-            asked,
-            serving,
-        }
+        Self { port, asked, serving }
     }
 
     pub(super) fn base_url(&self) -> String {
@@ -110,10 +106,7 @@ async fn hear(stream: &mut TcpStream) -> Asked {
         let end = text.windows(4).position(|part| part == b"\r\n\r\n");
         match end {
             Some(at) => break at + 4,
-            None => assert!(
-                stream.read_buf(&mut text).await.expect("read") > 0,
-                "half a head"
-            ),
+            None => assert!(stream.read_buf(&mut text).await.expect("read") > 0, "half a head"),
         }
     };
     let head = String::from_utf8(text[..head_bytes].to_vec()).expect("a head is text");
@@ -125,14 +118,9 @@ async fn hear(stream: &mut TcpStream) -> Asked {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();
-    let length = headers
-        .get("content-length")
-        .map_or(0, |it| it.parse().expect("a number"));
+    let length = headers.get("content-length").map_or(0, |it| it.parse().expect("a number"));
     while text.len() < head_bytes + length {
-        assert!(
-            stream.read_buf(&mut text).await.expect("read") > 0,
-            "half a body"
-        );
+        assert!(stream.read_buf(&mut text).await.expect("read") > 0, "half a body");
     }
     let url = reqwest::Url::parse(&format!("http://vendor{target}")).expect("a URL");
     let body = &text[head_bytes..];
@@ -147,16 +135,10 @@ async fn hear(stream: &mut TcpStream) -> Asked {
 
 /// What all adapters' tests share: tenant `t1` with project `proj_1` and account `svc_1`.
 pub(super) fn settings(base_url: String, account: Option<&str>) -> ProviderSettings {
-    let home = Home {
-        project: "proj_1".to_owned(),
-        account: account.map(str::to_owned),
-    };
+    let home = Home { project: "proj_1".to_owned(), account: account.map(str::to_owned) };
     let homes = Homes::new([(tenant(), home)].into()).expect("good homes");
     let admin_key = secret("sk-admin-0123456789abcdef");
-    ProviderSettings {
-        base_url: Some(base_url),
-        ..ProviderSettings::new(admin_key, homes)
-    }
+    ProviderSettings { base_url: Some(base_url), ..ProviderSettings::new(admin_key, homes) }
 }
 
 pub(super) fn tenant() -> TenantId {
@@ -169,19 +151,11 @@ pub(super) fn secret(text: &str) -> Secret {
 
 pub(super) fn label(version: u32) -> Label {
     let deployment = DeploymentId::from_digest(&[1; 16]);
-    Label::new(
-        &deployment,
-        &PairTag::from_digest(&[2; 16]),
-        Version(version),
-    )
+    Label::new(&deployment, &PairTag::from_digest(&[2; 16]), Version(version))
 }
 
 pub(super) fn request(version: u32) -> IssueRequest {
-    IssueRequest {
-        tenant: tenant(),
-        label: label(version),
-        lifetime: None,
-    }
+    IssueRequest { tenant: tenant(), label: label(version), lifetime: None }
 }
 
 /// `Refusal` in one word, for tables.

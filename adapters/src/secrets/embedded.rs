@@ -79,10 +79,7 @@ impl SecretStore for EmbeddedSecrets {
             return Ok(None);
         };
         let bytes = row.ok_or_else(|| {
-            Refusal::denied(
-                Denial::Corrupt,
-                format!("the secret under {label} is missing"),
-            )
+            Refusal::denied(Denial::Corrupt, format!("the secret under {label} is missing"))
         })?;
         let key = secret_key(pair, version);
         let stored = open_secret(&self.sealer, pair, key.as_bytes(), &bytes)?;
@@ -100,9 +97,7 @@ impl SecretStore for EmbeddedSecrets {
 
     async fn list(&self, pair: &PairId) -> Result<Vec<(SecretVersion, SecretMeta)>, Refusal> {
         let prefix = RowKey::pair(pair);
-        let rows = self
-            .store
-            .read(|reader| reader.all(Table::Secrets, prefix.as_bytes()))?;
+        let rows = self.store.read(|reader| reader.all(Table::Secrets, prefix.as_bytes()))?;
         rows.iter()
             .filter(|(key, _)| !is_counter(key))
             .map(|(key, bytes)| {
@@ -119,11 +114,7 @@ impl SecretStore for EmbeddedSecrets {
 
     async fn witness(&self, pair: &PairId) -> Result<Option<Witness>, Refusal> {
         let key = RowKey::pair(pair);
-        let bytes = self
-            .store
-            .read(|reader| reader.get(Table::Witnesses, key.as_bytes()))?;
-        bytes
-            .map(|bytes| open_witness(&self.sealer, key.as_bytes(), &bytes))
-            .transpose()
+        let bytes = self.store.read(|reader| reader.get(Table::Witnesses, key.as_bytes()))?;
+        bytes.map(|bytes| open_witness(&self.sealer, key.as_bytes(), &bytes)).transpose()
     }
 }

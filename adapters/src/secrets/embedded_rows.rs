@@ -41,12 +41,7 @@ fn place(table: Table, key: &[u8]) -> Place<'_> {
         Table::SecretLabels => LABEL_SCHEMA,
         _ => WITNESS_SCHEMA,
     };
-    Place {
-        table: table.name(),
-        key,
-        clear: &[],
-        schema,
-    }
+    Place { table: table.name(), key, clear: &[], schema }
 }
 
 /// What is sealed for one secret.
@@ -72,9 +67,7 @@ pub(crate) fn open_secret(
     key: &[u8],
     bytes: &[u8],
 ) -> Result<StoredSecret, Refusal> {
-    let plain = sealer
-        .open(whose(pair), &place(Table::Secrets, key), bytes)
-        .map_err(corrupt)?;
+    let plain = sealer.open(whose(pair), &place(Table::Secrets, key), bytes).map_err(corrupt)?;
     let plain = Zeroizing::new(plain);
     let (meta, secret) = split(&plain).ok_or_else(|| corrupt(Broken::Foreign))?;
     let meta: SecretMeta = wire::decode(SECRET_SCHEMA, meta)
@@ -82,10 +75,7 @@ pub(crate) fn open_secret(
     if meta.pair != *pair {
         return Err(corrupt(Broken::Value("it belongs to another pair".into())));
     }
-    Ok(StoredSecret {
-        secret: Secret::new(secret.to_vec())?,
-        meta,
-    })
+    Ok(StoredSecret { secret: Secret::new(secret.to_vec())?, meta })
 }
 
 fn split(plain: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -102,11 +92,7 @@ pub(crate) fn seal_number(
     key: &RowKey,
     number: SecretVersion,
 ) -> Vec<u8> {
-    sealer.seal(
-        whose(pair),
-        &place(table, key.as_bytes()),
-        &number.0.to_be_bytes(),
-    )
+    sealer.seal(whose(pair), &place(table, key.as_bytes()), &number.0.to_be_bytes())
 }
 
 fn open_number(
@@ -116,12 +102,9 @@ fn open_number(
     key: &[u8],
     bytes: &[u8],
 ) -> Result<SecretVersion, Refusal> {
-    let plain = sealer
-        .open(whose(pair), &place(table, key), bytes)
-        .map_err(corrupt)?;
-    let number = plain
-        .try_into()
-        .map_err(|_| corrupt(Broken::Value("it is not a number".into())))?;
+    let plain = sealer.open(whose(pair), &place(table, key), bytes).map_err(corrupt)?;
+    let number =
+        plain.try_into().map_err(|_| corrupt(Broken::Value("it is not a number".into())))?;
     Ok(SecretVersion(u64::from_be_bytes(number)))
 }
 
@@ -145,18 +128,12 @@ pub(crate) fn open_label(
 
 pub(crate) fn seal_witness(sealer: &Sealer, key: &RowKey, witness: &Witness) -> Vec<u8> {
     sealer
-        .seal_value(
-            Whose::Store,
-            &place(Table::Witnesses, key.as_bytes()),
-            witness,
-        )
+        .seal_value(Whose::Store, &place(Table::Witnesses, key.as_bytes()), witness)
         .expect("three numbers are short")
 }
 
 pub(crate) fn open_witness(sealer: &Sealer, key: &[u8], bytes: &[u8]) -> Result<Witness, Refusal> {
-    sealer
-        .open_value(Whose::Store, &place(Table::Witnesses, key), bytes)
-        .map_err(corrupt)
+    sealer.open_value(Whose::Store, &place(Table::Witnesses, key), bytes).map_err(corrupt)
 }
 
 fn corrupt(broken: Broken) -> Refusal {

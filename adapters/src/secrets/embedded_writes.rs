@@ -124,11 +124,7 @@ pub(crate) struct Destroy {
 
 impl Destroy {
     pub(crate) fn new(sealer: Arc<Sealer>, pair: &PairId, version: SecretVersion) -> Self {
-        Self {
-            sealer,
-            pair: pair.clone(),
-            version,
-        }
+        Self { sealer, pair: pair.clone(), version }
     }
 }
 
@@ -162,11 +158,7 @@ pub(crate) struct PutWitness {
 
 impl PutWitness {
     pub(crate) fn new(sealer: Arc<Sealer>, pair: &PairId, witness: Witness) -> Self {
-        Self {
-            sealer,
-            key: RowKey::pair(pair),
-            witness,
-        }
+        Self { sealer, key: RowKey::pair(pair), witness }
     }
 }
 

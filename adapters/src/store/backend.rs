@@ -68,9 +68,7 @@ impl StorageBackend for Watched {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.inner
-            .sync_data()
-            .inspect_err(|_| self.sync_failed.store(true, Ordering::SeqCst))
+        self.inner.sync_data().inspect_err(|_| self.sync_failed.store(true, Ordering::SeqCst))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -43,9 +43,7 @@ impl Database {
     fn start(&self) -> Result<redb::Database, Fault> {
         let backend = (self.source)(&self.path).map_err(redb::StorageError::Io)?;
         let backend = Watched::new(backend, Arc::clone(&self.sync_failed));
-        Ok(Builder::new()
-            .set_cache_size(PAGE_CACHE_BYTES_MAX)
-            .create_with_backend(backend)?)
+        Ok(Builder::new().set_cache_size(PAGE_CACHE_BYTES_MAX).create_with_backend(backend)?)
     }
 
     /// Closes and opens again; afterwards the database shows what is really there. Waits for
@@ -83,28 +81,21 @@ impl Database {
         &self,
         act: impl FnOnce(&mut Tables<'_>) -> Result<T, Fault>,
     ) -> Result<T, Failure> {
-        let before = |fault| Failure {
-            fault,
-            at_commit: false,
-        };
+        let before = |fault| Failure { fault, at_commit: false };
         let open = self.open.read();
-        let database = open
-            .as_ref()
-            .ok_or_else(|| before(redb::StorageError::DatabaseClosed.into()))?;
+        let database =
+            open.as_ref().ok_or_else(|| before(redb::StorageError::DatabaseClosed.into()))?;
         let mut transaction = database.begin_write().map_err(|e| before(e.into()))?;
         transaction.set_two_phase_commit(true);
-        transaction
-            .set_durability(Durability::Immediate)
-            .map_err(|e| before(e.into()))?;
+        transaction.set_durability(Durability::Immediate).map_err(|e| before(e.into()))?;
         let mut tables = Tables::new(&transaction);
         let answer = act(&mut tables).map_err(before)?;
         let is_changed = tables.is_changed();
         drop(tables);
         if is_changed {
-            transaction.commit().map_err(|error| Failure {
-                fault: error.into(),
-                at_commit: true,
-            })?;
+            transaction
+                .commit()
+                .map_err(|error| Failure { fault: error.into(), at_commit: true })?;
         } else {
             transaction.abort().map_err(|e| before(e.into()))?;
         }

@@ -53,9 +53,7 @@ impl DataDir {
         let found = inspect(path)?;
         if found == Found::Nothing {
             if !create {
-                return Err(OpenError::Missing {
-                    dir: path.to_owned(),
-                });
+                return Err(OpenError::Missing { dir: path.to_owned() });
             }
             DirBuilder::new()
                 .recursive(true)
@@ -74,22 +72,15 @@ impl DataDir {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::Locked {
-                    dir: path.to_owned(),
-                });
+                return Err(OpenError::Locked { dir: path.to_owned() });
             }
             Err(TryLockError::Error(error)) => {
                 return Err(OpenError::io("lock", path)(error));
             }
         }
         let mut mark = String::new();
-        lock.read_to_string(&mut mark)
-            .map_err(OpenError::io("read the lock file in", path))?;
-        let dir = Self {
-            path: path.to_owned(),
-            lock,
-            marked: !mark.trim().is_empty(),
-        };
+        lock.read_to_string(&mut mark).map_err(OpenError::io("read the lock file in", path))?;
+        let dir = Self { path: path.to_owned(), lock, marked: !mark.trim().is_empty() };
         dir.check_database(create)?;
         let notices = dir.notices()?;
         Ok((dir, notices))
@@ -133,9 +124,7 @@ impl DataDir {
                 } else if create {
                     Ok(())
                 } else {
-                    Err(OpenError::Missing {
-                        dir: self.path.clone(),
-                    })
+                    Err(OpenError::Missing { dir: self.path.clone() })
                 }
             }
             Err(error) => Err(OpenError::io("read", &path)(error)),
@@ -143,17 +132,13 @@ impl DataDir {
     }
 
     fn notices(&self) -> Result<Vec<Notice>, OpenError> {
-        let mode = std::fs::metadata(&self.path)
-            .map_err(OpenError::io("inspect", &self.path))?
-            .mode()
-            & 0o777;
+        let mode =
+            std::fs::metadata(&self.path).map_err(OpenError::io("inspect", &self.path))?.mode()
+                & 0o777;
         Ok(if mode & 0o077 == 0 {
             Vec::new()
         } else {
-            vec![Notice::DirectoryExposed {
-                path: self.path.clone(),
-                mode,
-            }]
+            vec![Notice::DirectoryExposed { path: self.path.clone(), mode }]
         })
     }
 }
@@ -170,10 +155,7 @@ fn inspect(path: &Path) -> Result<Found, OpenError> {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            return Err(OpenError::Foreign {
-                path: path.to_owned(),
-                why: "it is a file".into(),
-            });
+            return Err(OpenError::Foreign { path: path.to_owned(), why: "it is a file".into() });
         }
         Err(error) => return Err(OpenError::io("list", path)(error)),
     };
@@ -205,15 +187,10 @@ fn inspect(path: &Path) -> Result<Found, OpenError> {
 /// An empty file counts: a database whose creation was cut off.
 fn begins_like_redb(path: &Path) -> io::Result<bool> {
     let mut head = Vec::new();
-    File::open(path)?
-        .take(REDB_MAGIC.len() as u64)
-        .read_to_end(&mut head)?;
+    File::open(path)?.take(REDB_MAGIC.len() as u64).read_to_end(&mut head)?;
     Ok(head.is_empty() || head.as_slice() == REDB_MAGIC)
 }
 
 fn foreign_database(path: &Path) -> OpenError {
-    OpenError::Foreign {
-        path: path.to_owned(),
-        why: "it is not a redb database".into(),
-    }
+    OpenError::Foreign { path: path.to_owned(), why: "it is not a redb database".into() }
 }

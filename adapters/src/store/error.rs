@@ -128,18 +128,11 @@ pub enum OpenError {
 impl OpenError {
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            doing,
-            path,
-            source,
-        }
+        move |source| Self::Io { doing, path, source }
     }
 
     pub(crate) fn corrupt(path: &Path, why: impl Into<String>) -> Self {
-        Self::Corrupt {
-            path: path.to_owned(),
-            why: why.into(),
-        }
+        Self::Corrupt { path: path.to_owned(), why: why.into() }
     }
 }
 

@@ -41,34 +41,18 @@ impl MasterKey {
     /// [`KeyError`] when the file cannot be read, is readable for others, belongs to another user
     /// or does not hold a key.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let io = |doing| {
-            move |source| KeyError::Io {
-                doing,
-                path: path.to_owned(),
-                source,
-            }
-        };
+        let io = |doing| move |source| KeyError::Io { doing, path: path.to_owned(), source };
         let file = File::open(path).map_err(io("open"))?;
         let meta = file.metadata().map_err(io("inspect"))?;
         if meta.mode() & 0o077 != 0 {
-            return Err(KeyError::Exposed {
-                path: path.to_owned(),
-                mode: meta.mode() & 0o777,
-            });
+            return Err(KeyError::Exposed { path: path.to_owned(), mode: meta.mode() & 0o777 });
         }
         if meta.uid() != rustix::process::geteuid().as_raw() {
-            return Err(KeyError::Owner {
-                path: path.to_owned(),
-                owner: meta.uid(),
-            });
+            return Err(KeyError::Owner { path: path.to_owned(), owner: meta.uid() });
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(512));
-        file.take(KEY_FILE_BYTES_MAX)
-            .read_to_end(&mut bytes)
-            .map_err(io("read"))?;
-        Self::parse(&bytes).ok_or_else(|| KeyError::Format {
-            place: path.display().to_string(),
-        })
+        file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(io("read"))?;
+        Self::parse(&bytes).ok_or_else(|| KeyError::Format { place: path.display().to_string() })
     }
 
     /// Reads the key from `KEYBATON_MASTER_KEY`, if that is set. Whoever can read the process's
@@ -81,9 +65,8 @@ impl MasterKey {
             return Ok(None);
         };
         let text = Zeroizing::new(text.into_encoded_bytes());
-        let key = Self::parse(&text).ok_or_else(|| KeyError::Format {
-            place: format!("the variable {KEY_VARIABLE}"),
-        })?;
+        let key = Self::parse(&text)
+            .ok_or_else(|| KeyError::Format { place: format!("the variable {KEY_VARIABLE}") })?;
         Ok(Some(key))
     }
 
@@ -92,13 +75,7 @@ impl MasterKey {
     /// # Errors
     /// [`KeyError::Io`], also when the file is there already: a key is never overwritten.
     pub fn create_at(path: &Path) -> Result<Self, KeyError> {
-        let io = |doing| {
-            move |source| KeyError::Io {
-                doing,
-                path: path.to_owned(),
-                source,
-            }
-        };
+        let io = |doing| move |source| KeyError::Io { doing, path: path.to_owned(), source };
         let mut bytes = Zeroizing::new([0; 32]);
         SystemEntropy.fill(bytes.as_mut_slice());
         let mut text = Zeroizing::new(HEXLOWER.encode(bytes.as_slice()));
@@ -112,9 +89,7 @@ impl MasterKey {
         file.write_all(text.as_bytes()).map_err(io("write"))?;
         file.sync_all().map_err(io("sync"))?;
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            File::open(dir)
-                .and_then(|dir| dir.sync_all())
-                .map_err(io("sync the directory of"))?;
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync the directory of"))?;
         }
         Ok(Self(bytes))
     }
@@ -238,10 +213,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o400);
         let read = MasterKey::read(&path).unwrap();
         assert!(made.0 == read.0);
-        assert!(
-            MasterKey::create_at(&path).is_err(),
-            "a key is never overwritten"
-        );
+        assert!(MasterKey::create_at(&path).is_err(), "a key is never overwritten");
     }
 
     #[test]

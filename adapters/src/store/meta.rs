@@ -65,9 +65,7 @@ fn found(dir: &mut DataDir, database: &Database, master: MasterKey) -> Result<Id
     let store_id = SystemEntropy.bytes16();
     let sealer = Sealer::new(master, store_id);
     let deployment = DeploymentId::from_digest(&SystemEntropy.bytes16());
-    let check = Check {
-        deployment: deployment.clone(),
-    };
+    let check = Check { deployment: deployment.clone() };
     let sealed = sealer
         .seal_value(Whose::Store, &place(CHECK, CHECK_SCHEMA), &check)
         .expect("a deployment id is short");
@@ -86,11 +84,7 @@ fn found(dir: &mut DataDir, database: &Database, master: MasterKey) -> Result<Id
             .unwrap_or_else(|fault| std::io::Error::other(fault.to_string())),
     })?;
     dir.mark(store_id)?;
-    Ok(Identity {
-        sealer,
-        deployment,
-        time: 0,
-    })
+    Ok(Identity { sealer, deployment, time: 0 })
 }
 
 /// The rows as they lie there.
@@ -121,11 +115,8 @@ impl Raw {
             });
         };
         let damaged = |what: &str| OpenError::corrupt(path, format!("{what} is unreadable"));
-        let schema = u32::from_be_bytes(
-            schema
-                .try_into()
-                .map_err(|_| damaged("its schema number"))?,
-        );
+        let schema =
+            u32::from_be_bytes(schema.try_into().map_err(|_| damaged("its schema number"))?);
         if schema > STORE_SCHEMA {
             return Err(OpenError::NewerSchema {
                 dir: dir.to_owned(),
@@ -138,9 +129,7 @@ impl Raw {
         let check: Check = sealer
             .open_value(Whose::Store, &place(CHECK, CHECK_SCHEMA), &check)
             .map_err(|broken| match broken {
-                Broken::Key => OpenError::WrongKey {
-                    dir: dir.to_owned(),
-                },
+                Broken::Key => OpenError::WrongKey { dir: dir.to_owned() },
                 other => OpenError::corrupt(path, other.to_string()),
             })?;
         let time = match self.time {
@@ -149,11 +138,7 @@ impl Raw {
                 .open_value(Whose::Store, &place(TIME, TIME_SCHEMA), &bytes)
                 .map_err(|broken| OpenError::corrupt(path, broken.to_string()))?,
         };
-        Ok(Identity {
-            sealer,
-            deployment: check.deployment,
-            time,
-        })
+        Ok(Identity { sealer, deployment: check.deployment, time })
     }
 }
 
@@ -175,12 +160,7 @@ pub(crate) fn is_time_stale(stored_ms: u64, now_ms: u64) -> bool {
 }
 
 fn place(key: &'static [u8], schema: u16) -> Place<'static> {
-    Place {
-        table: Table::Meta.name(),
-        key,
-        clear: &[],
-        schema,
-    }
+    Place { table: Table::Meta.name(), key, clear: &[], schema }
 }
 
 fn unreadable(path: &Path, down: &Down) -> OpenError {

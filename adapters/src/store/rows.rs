@@ -107,9 +107,7 @@ pub(crate) struct RowKey(Vec<u8>);
 
 impl RowKey {
     pub(crate) fn pair(pair: &PairId) -> Self {
-        Self(Vec::with_capacity(96))
-            .name(pair.tenant.as_str())
-            .name(pair.provider.as_str())
+        Self(Vec::with_capacity(96)).name(pair.tenant.as_str()).name(pair.provider.as_str())
     }
 
     pub(crate) fn task(key: &TaskKey) -> Self {
@@ -126,8 +124,7 @@ impl RowKey {
 
     /// Adds a name (at most 63 bytes) with its length in front.
     pub(crate) fn name(mut self, name: &str) -> Self {
-        self.0
-            .push(u8::try_from(name.len()).expect("names are checked to be at most 63 bytes"));
+        self.0.push(u8::try_from(name.len()).expect("names are checked to be at most 63 bytes"));
         self.0.extend_from_slice(name.as_bytes());
         self
     }
@@ -158,10 +155,7 @@ impl RowKey {
         let (tenant, rest) = read_name(key)?;
         let (task, rest) = read_name(rest)?;
         rest.is_empty().then_some(())?;
-        Some(TaskKey {
-            tenant: tenant.parse().ok()?,
-            task: task.parse().ok()?,
-        })
+        Some(TaskKey { tenant: tenant.parse().ok()?, task: task.parse().ok()? })
     }
 }
 
@@ -390,10 +384,7 @@ mod tests {
             RowKey::read_pair(RowKey::pair(&pair("ab", "c")).number(7).as_bytes()),
             Some(pair("ab", "c"))
         );
-        let task = TaskKey {
-            tenant: "acme".parse().unwrap(),
-            task: "t-1".parse().unwrap(),
-        };
+        let task = TaskKey { tenant: "acme".parse().unwrap(), task: "t-1".parse().unwrap() };
         let key = RowKey::task(&task);
         assert_eq!(RowKey::read_task(key.as_bytes()), Some(task));
         for cut in 0..key.as_bytes().len() {

@@ -34,11 +34,7 @@ pub(crate) enum Turn<A> {
 
 impl<A> Slot<A> {
     pub(crate) fn new(leads: bool) -> Arc<Self> {
-        let state = if leads {
-            State::Lead
-        } else {
-            State::Waiting(None)
-        };
+        let state = if leads { State::Lead } else { State::Waiting(None) };
         Arc::new(Self(Mutex::new(state)))
     }
 

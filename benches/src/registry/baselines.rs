@@ -42,10 +42,7 @@ impl TunedMap {
     #[must_use]
     pub fn new(shards: usize) -> Self {
         let leases = DashMap::with_hasher_and_shard_amount(FxBuildHasher, shards);
-        Self {
-            closed: AtomicBool::new(false),
-            leases,
-        }
+        Self { closed: AtomicBool::new(false), leases }
     }
 
     /// Registers a lease, unless closed.
@@ -193,8 +190,5 @@ fn candidate<'a>(
     name: &'static str,
     worker: impl Fn(usize) -> crate::race::Worker<'a> + 'a,
 ) -> Candidate<'a> {
-    Candidate {
-        name,
-        worker: Box::new(worker),
-    }
+    Candidate { name, worker: Box::new(worker) }
 }

@@ -28,21 +28,9 @@ pub(super) fn cross_thread_release(report: &mut Report) {
         return;
     }
     let pair = open_pair();
-    let results = race(
-        2,
-        &[
-            handing(&pair, "same", false),
-            handing(&pair, "crossed", true),
-        ],
-    );
-    report.report(
-        "cross_thread_release/2t/same_thread",
-        results.ratio("crossed", "same"),
-    );
-    report.report(
-        "cross_thread_release/2t/crossed_core_ns",
-        results.core_ns("crossed"),
-    );
+    let results = race(2, &[handing(&pair, "same", false), handing(&pair, "crossed", true)]);
+    report.report("cross_thread_release/2t/same_thread", results.ratio("crossed", "same"));
+    report.report("cross_thread_release/2t/crossed_core_ns", results.core_ns("crossed"));
 }
 
 /// Throughput of two threads straight after a switch, beside straight before.
@@ -56,17 +44,12 @@ pub(super) fn after_rotation(report: &mut Report) {
         .take(ROUNDS)
         .map(|old| {
             let before = slice(2, &candidate).core_ns;
-            pair.publish(old + 1)
-                .expect("drained places are used again");
+            pair.publish(old + 1).expect("drained places are used again");
             pair.close(old, || ());
             before / slice(2, &candidate).core_ns
         })
         .collect();
-    report.at_least(
-        "after_rotation/2t/throughput",
-        median(throughputs.into_iter()),
-        0.8,
-    );
+    report.at_least("after_rotation/2t/throughput", median(throughputs.into_iter()), 0.8);
 }
 
 /// 1 000 tasks on two workers, each with its own handle.
@@ -74,9 +57,7 @@ pub(super) fn tokio_cycle(report: &mut Report) -> anyhow::Result<()> {
     if !report.wants("tokio_cycle/2w") {
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?;
     let pair = open_pair();
     let map = Arc::new(TunedMap::new(SHARDS));
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
@@ -141,11 +122,7 @@ fn handing<'a>(pair: &'a Arc<Pair<u64>>, name: &'static str, is_crossed: bool) -
         let mut mine = Vec::with_capacity(HANDFUL);
         Box::new(move || {
             for _ in 0..BATCH / HANDFUL {
-                let lease = || {
-                    member
-                        .acquire_owned()
-                        .expect("fewer leases than a member may hold")
-                };
+                let lease = || member.acquire_owned().expect("fewer leases than a member may hold");
                 mine.extend(std::iter::repeat_with(lease).take(HANDFUL));
                 if is_crossed {
                     let mut theirs = exchange.lock().expect("no panic while locked");
@@ -155,10 +132,7 @@ fn handing<'a>(pair: &'a Arc<Pair<u64>>, name: &'static str, is_crossed: bool) -
             }
         })
     };
-    Candidate {
-        name,
-        worker: Box::new(worker),
-    }
+    Candidate { name, worker: Box::new(worker) }
 }
 
 /// Nanoseconds of one cycle on one worker.
@@ -198,10 +172,7 @@ fn p999_us<F: FnMut() + Send>(cycle: impl Fn(u64) -> F) -> f64 {
                     let time = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
                     times.record(time).expect("the histogram grows");
                 }
-                all.lock()
-                    .expect("no panic while locked")
-                    .add(&times)
-                    .expect("both grow");
+                all.lock().expect("no panic while locked").add(&times).expect("both grow");
             });
         }
     });

@@ -56,14 +56,8 @@ fn measure(report: &mut Report, threads: usize) {
         }
     }
     report.report(name("dashmap_by_task"), faster("dashmap_by_task"));
-    report.report(
-        name("owned_to_own_line"),
-        results.ratio("registry_owned", "own_line"),
-    );
+    report.report(name("owned_to_own_line"), results.ratio("registry_owned", "own_line"));
     for candidate in results.names() {
-        report.report(
-            name(&format!("{candidate}_core_ns")),
-            results.core_ns(candidate),
-        );
+        report.report(name(&format!("{candidate}_core_ns")), results.core_ns(candidate));
     }
 }

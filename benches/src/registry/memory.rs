@@ -91,9 +91,7 @@ fn weigh_holders(pairs: u64) -> anyhow::Result<f64> {
 fn node(pairs: u64) -> Node {
     let node = Node::new();
     for key in 0..pairs {
-        node.pair(&key)
-            .publish(VERSION)
-            .expect("a new pair has room");
+        node.pair(&key).publish(VERSION).expect("a new pair has room");
     }
     node
 }
@@ -101,16 +99,10 @@ fn node(pairs: u64) -> Node {
 /// Starts this program again to weigh something, and reads its answer.
 pub(crate) fn ask(what: &str) -> anyhow::Result<f64> {
     let program = std::env::current_exe().context("finding this program to start it again")?;
-    let output = Command::new(program)
-        .env(GIVE_BACK.0, GIVE_BACK.1)
-        .arg("--weigh")
-        .arg(what)
-        .output()?;
+    let output =
+        Command::new(program).env(GIVE_BACK.0, GIVE_BACK.1).arg("--weigh").arg(what).output()?;
     if !output.status.success() {
-        bail!(
-            "weighing {what}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("weighing {what}: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
@@ -120,8 +112,6 @@ pub(crate) fn resident() -> anyhow::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")
         .context("reading the size of this process, which Linux alone tells like this")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line
-        .and_then(|line| line.trim().strip_suffix(" kB"))
-        .context("VmRSS is missing")?;
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("VmRSS is missing")?;
     Ok(kib.trim().parse::<f64>()? * 1024.0)
 }

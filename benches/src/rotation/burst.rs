@@ -35,11 +35,7 @@ pub(super) fn burst(report: &mut Report) -> anyhow::Result<()> {
     let rounds = bursts(report.scale.tasks as usize, report.scale.rotations)?;
     let over = |measure: &dyn Fn(&Round) -> f64| median(rounds.iter().map(measure));
     report.at_most("rotation/burst/last_pause", over(&|r| r.last / r.bare), 1.2);
-    report.at_most(
-        "rotation/burst/overhead",
-        over(&|r| r.overhead / r.bare),
-        1.2,
-    );
+    report.at_most("rotation/burst/overhead", over(&|r| r.overhead / r.bare), 1.2);
     report.report("rotation/burst/last_pause_ms", over(&|r| r.last * 1e3));
     report.report("rotation/burst/bare_ms", over(&|r| r.bare * 1e3));
     Ok(())
@@ -57,15 +53,8 @@ pub(super) fn growth(report: &mut Report) -> anyhow::Result<()> {
         per_task.push(median(rounds.iter().map(|r| r.last)) / tasks as f64);
     }
     report.report("rotation/growth/1k_per_task_us", per_task[0] * 1e6);
-    report.report(
-        "rotation/growth/10k_per_task_over_1k",
-        per_task[1] / per_task[0],
-    );
-    report.at_most(
-        "rotation/growth/100k_per_task_over_1k",
-        per_task[2] / per_task[0],
-        1.5,
-    );
+    report.report("rotation/growth/10k_per_task_over_1k", per_task[1] / per_task[0]);
+    report.at_most("rotation/growth/100k_per_task_over_1k", per_task[2] / per_task[0], 1.5);
     Ok(())
 }
 
@@ -87,10 +76,7 @@ pub(super) fn resting(report: &mut Report) -> anyhow::Result<()> {
             let (id, old) = crew.promote().await?;
             crew.finish(&id).await?;
             let drain = crew.drain(old).context("the old version was closed")?;
-            ensure!(
-                drain.holders_at_close == tasks as u64,
-                "not every agent held the old version"
-            );
+            ensure!(drain.holders_at_close == tasks as u64, "not every agent held the old version");
             let took = drain.latency.context("the old version has drained")?;
             crew.end().await?;
             Ok(took.as_secs_f64() / bare.commit(tasks, &value)?.as_secs_f64())

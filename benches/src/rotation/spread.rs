@@ -56,14 +56,8 @@ pub(super) fn spread(report: &mut Report) -> anyhow::Result<()> {
     report.at_most("rotation/spread/pause_p50_commits", pause(0.5), 1.5);
     report.at_most("rotation/spread/pause_p99_commits", pause(0.99), 3.5);
     report.report("rotation/spread/bare_commit_us", over(&|r| r.commit_us));
-    report.report(
-        "rotation/spread/pause_p50_us",
-        over(&|r| at(&r.hand_over, 0.5)),
-    );
-    report.report(
-        "rotation/spread/pause_p99_us",
-        over(&|r| at(&r.hand_over, 0.99)),
-    );
+    report.report("rotation/spread/pause_p50_us", over(&|r| at(&r.hand_over, 0.5)));
+    report.report("rotation/spread/pause_p99_us", over(&|r| at(&r.hand_over, 0.99)));
     Ok(())
 }
 
@@ -91,11 +85,7 @@ async fn round(crew: &Crew, bare: &mut Bare, value: &[u8], seed: u64) -> anyhow:
         hand_over.len(),
         crew.agents
     );
-    Ok(Round {
-        ordinary,
-        hand_over,
-        commit_us,
-    })
+    Ok(Round { ordinary, hand_over, commit_us })
 }
 
 /// Lets these agents end their steps, one after the other, and waits until all began the next.

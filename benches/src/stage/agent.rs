@@ -118,8 +118,7 @@ impl Cues {
     /// From here on [`complete`](Self::complete) waits for so many steps.
     pub fn expect(&self, steps: usize) {
         let entered = self.entered();
-        self.awaited
-            .store(entered + steps as u64, Ordering::Release);
+        self.awaited.store(entered + steps as u64, Ordering::Release);
     }
 
     /// Waits until the expected steps have begun, and tells when the last one did.

@@ -24,9 +24,8 @@ impl Bare {
     /// # Errors
     /// When the file cannot be made.
     pub fn create(dir: &Path) -> anyhow::Result<Self> {
-        let database = redb::Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create(dir.join("bare.redb"))?;
+        let database =
+            redb::Builder::new().set_cache_size(CACHE_BYTES).create(dir.join("bare.redb"))?;
         Ok(Self { database, next: 0 })
     }
 

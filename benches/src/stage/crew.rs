@@ -36,11 +36,7 @@ const ROW_FRAME_BYTES: usize = 41 + 32 + 16 + 8;
 /// Nothing waits longer than the work takes; the deadlines are never met.
 #[must_use]
 pub fn policy() -> Policy {
-    Policy {
-        set_expiry: false,
-        overlap: Duration::ZERO,
-        ..Policy::default()
-    }
+    Policy { set_expiry: false, overlap: Duration::ZERO, ..Policy::default() }
 }
 
 /// A runtime as the program itself has it: a worker for each core.
@@ -48,9 +44,7 @@ pub fn policy() -> Policy {
 /// # Errors
 /// When its threads cannot be started.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
 /// A node with agents.
@@ -88,12 +82,7 @@ impl Crew {
             .await?;
         let pair = node.pair(TENANT, PROVIDER)?;
         node.provision(TENANT, PROVIDER).await?;
-        let mut crew = Self {
-            node,
-            cues,
-            pair,
-            agents: 0,
-        };
+        let mut crew = Self { node, cues, pair, agents: 0 };
         crew.add(agents, state_bytes).await?;
         Ok(crew)
     }
@@ -128,9 +117,7 @@ impl Crew {
             .map(|agent| async move {
                 let notes = notes(agent, state_bytes)?;
                 let task = format!("agent-{agent}");
-                self.node
-                    .spawn::<Agent>(TENANT, PROVIDER, &task, notes)
-                    .await?;
+                self.node.spawn::<Agent>(TENANT, PROVIDER, &task, notes).await?;
                 anyhow::Ok(())
             })
             .buffer_unordered(SPAWNED_AT_ONCE);
@@ -285,9 +272,5 @@ fn row_bytes(checkpoint: Option<keybaton_ports::CheckpointRef>) -> anyhow::Resul
 }
 
 fn notes(agent: usize, bytes: usize) -> anyhow::Result<Notes> {
-    Ok(Notes {
-        agent: u32::try_from(agent)?,
-        steps: 0,
-        text: "n".repeat(bytes),
-    })
+    Ok(Notes { agent: u32::try_from(agent)?, steps: 0, text: "n".repeat(bytes) })
 }

@@ -27,18 +27,11 @@ struct Key {
 #[async_trait]
 impl Provider for InstantVendor {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            class: Class::A,
-            person_issues: false,
-            lifetime: false,
-        }
+        Capabilities { class: Class::A, person_issues: false, lifetime: false }
     }
 
     fn auth_header(&self) -> AuthHeader {
-        AuthHeader {
-            name: "authorization",
-            scheme: "Bearer ",
-        }
+        AuthHeader { name: "authorization", scheme: "Bearer " }
     }
 
     async fn preflight(&self, _: &TenantId) -> Result<(), Refusal> {
@@ -51,18 +44,11 @@ impl Provider for InstantVendor {
             .map_err(|bad| Refusal::denied(Denial::BadRequest, bad.to_string()))?;
         // Two copies: one is shown this once, the other stays in the books.
         let secret = || Secret::new(format!("sk-bench-{number:032}").into_bytes());
-        let key = Key {
-            id: id.clone(),
-            name: request.label.as_str().to_owned(),
-            secret: secret()?,
-        };
+        let key =
+            Key { id: id.clone(), name: request.label.as_str().to_owned(), secret: secret()? };
         let mut alive = self.alive.lock();
         alive.entry(request.tenant.clone()).or_default().push(key);
-        Ok(IssuedKey {
-            key_id: id,
-            secret: secret()?,
-            expires_at: None,
-        })
+        Ok(IssuedKey { key_id: id, secret: secret()?, expires_at: None })
     }
 
     async fn revoke(&self, tenant: &TenantId, key: &ProviderKeyId) -> Result<(), Refusal> {
@@ -77,20 +63,13 @@ impl Provider for InstantVendor {
         let keys = alive.get(tenant).into_iter().flatten();
         Ok(keys
             .filter(|key| key.name.starts_with(prefix))
-            .map(|key| ListedKey {
-                key_id: key.id.clone(),
-                name: key.name.clone(),
-            })
+            .map(|key| ListedKey { key_id: key.id.clone(), name: key.name.clone() })
             .collect())
     }
 
     async fn probe(&self, tenant: &TenantId, secret: &Secret) -> Health {
         let alive = self.alive.lock();
         let mut keys = alive.get(tenant).into_iter().flatten();
-        if keys.any(|key| key.secret.is_same(secret)) {
-            Health::Alive
-        } else {
-            Health::Dead
-        }
+        if keys.any(|key| key.secret.is_same(secret)) { Health::Alive } else { Health::Dead }
     }
 }

@@ -48,11 +48,7 @@ pub(super) fn rotations(report: &mut Report) -> anyhow::Result<()> {
         }
         anyhow::Ok(())
     })?;
-    report.at_least(
-        "throughput/rotations/allowed",
-        median(ratios.into_iter()),
-        0.5,
-    );
+    report.at_least("throughput/rotations/allowed", median(ratios.into_iter()), 0.5);
     report.report("throughput/rotations_per_second", median(rates.into_iter()));
     report.report("throughput/commits_per_rotation", median(each.into_iter()));
     Ok(())

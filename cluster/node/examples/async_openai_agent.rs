@@ -36,12 +36,7 @@ impl Leased {
     async fn take(handle: &CredentialHandle, url: &str) -> Result<Self, StepError> {
         let lease = handle.call().await?;
         let (handle, url) = (handle.clone(), url.to_owned());
-        Ok(Self {
-            handle,
-            lease,
-            url,
-            no_key: SecretString::from("held by keybaton"),
-        })
+        Ok(Self { handle, lease, url, no_key: SecretString::from("held by keybaton") })
     }
 }
 
@@ -88,9 +83,7 @@ impl Program for Agent {
     async fn step(&self, talk: &Talk, context: &StepContext<'_>) -> Step<String> {
         let again = |error: async_openai::error::OpenAIError| StepError::Again(error.to_string());
         let question = format!("{} things were said; what next?", talk.0.len());
-        let message = ChatCompletionRequestUserMessageArgs::default()
-            .content(question)
-            .build();
+        let message = ChatCompletionRequestUserMessageArgs::default().content(question).build();
         let request = CreateChatCompletionRequestArgs::default()
             .model("any")
             .messages([message.map_err(again)?.into()])
@@ -99,16 +92,9 @@ impl Program for Agent {
         let config = Leased::take(context.credential, &self.url).await?;
         let client = Client::build(context.http.clone(), config);
         let answer = client.chat().create(request).await.map_err(again)?;
-        let said = answer
-            .choices
-            .into_iter()
-            .find_map(|choice| choice.message.content);
+        let said = answer.choices.into_iter().find_map(|choice| choice.message.content);
         let said = said.unwrap_or_default();
-        Ok(if talk.0.len() < 5 {
-            Progress::Continue(said)
-        } else {
-            Progress::Done(said)
-        })
+        Ok(if talk.0.len() < 5 { Progress::Continue(said) } else { Progress::Done(said) })
     }
 
     fn apply(&self, talk: &mut Talk, said: String) {
@@ -118,10 +104,7 @@ impl Program for Agent {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let (url, admin_key) = (
-        env::var("KEYBATON_EXAMPLE_URL")?,
-        env::var("OPENAI_ADMIN_KEY")?,
-    );
+    let (url, admin_key) = (env::var("KEYBATON_EXAMPLE_URL")?, env::var("OPENAI_ADMIN_KEY")?);
     let tenants = [("acme", "proj-acme", "agents")];
     let openai = keybaton::provider("openai", Some(&url), &admin_key, &tenants)?;
     let dir = tempfile::tempdir()?;
@@ -130,13 +113,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .program(Agent { url })
         .start()
         .await?;
-    let task = node
-        .spawn::<Agent>("acme", "openai", "talk-1", Talk::default())
-        .await?;
+    let task = node.spawn::<Agent>("acme", "openai", "talk-1", Talk::default()).await?;
     node.rotate("acme", "openai", "to show it").await?;
-    println!(
-        "{} answers, and the key was rotated meanwhile",
-        task.join().await?.0.len()
-    );
+    println!("{} answers, and the key was rotated meanwhile", task.join().await?.0.len());
     Ok(())
 }

@@ -56,10 +56,7 @@ pub(crate) fn report(file: &Path, key: &AuditKey) -> Result<AuditReport, AuditFi
             .iter()
             .filter_map(|chain| chain.broken.as_ref().map(ToString::to_string))
             .collect(),
-        chains: chains
-            .into_iter()
-            .map(|chain| (chain.pair.to_string(), chain.records))
-            .collect(),
+        chains: chains.into_iter().map(|chain| (chain.pair.to_string(), chain.records)).collect(),
         is_torn,
     })
 }

@@ -66,8 +66,7 @@ impl NodeBuilder {
     /// Adds a provider under a name, with the policy of its rotations.
     #[must_use]
     pub fn provider(mut self, name: &str, provider: Arc<dyn Provider>, policy: Policy) -> Self {
-        self.providers
-            .push((name.to_owned(), ProviderEntry { provider, policy }));
+        self.providers.push((name.to_owned(), ProviderEntry { provider, policy }));
         self
     }
 
@@ -100,10 +99,7 @@ impl NodeBuilder {
         let node = NodeId::new(&self.node)?;
         let mut providers = HashMap::new();
         for (name, entry) in self.providers {
-            entry
-                .policy
-                .validate()
-                .map_err(|bad| StartError::Policy(name.clone(), bad))?;
+            entry.policy.validate().map_err(|bad| StartError::Policy(name.clone(), bad))?;
             providers.insert(ProviderName::new(&name)?, entry);
         }
         let key = master_key(&self.dir, self.master_key.as_deref())?;
@@ -112,11 +108,7 @@ impl NodeBuilder {
             tracing::warn!("{notice}");
         }
         let audit = JsonlSink::open(&self.dir.join(AUDIT_FILE)).map_err(StartError::Audit)?;
-        let life = embedded
-            .journal
-            .begin_life(&node)
-            .await
-            .map_err(StartError::Store)?;
+        let life = embedded.journal.begin_life(&node).await.map_err(StartError::Store)?;
         let ports = Ports {
             journal: embedded.journal.clone(),
             tasks: embedded.tasks.clone(),
@@ -155,11 +147,7 @@ fn http_client() -> Result<reqwest::Client, StartError> {
 fn master_key(dir: &Path, file: Option<&Path>) -> Result<MasterKey, StartError> {
     let beside = key_beside(dir);
     let is_new = file.is_none() && MasterKey::from_environment()?.is_none() && !beside.exists();
-    if is_new {
-        Ok(MasterKey::create_at(&beside)?)
-    } else {
-        existing_master_key(dir, file)
-    }
+    if is_new { Ok(MasterKey::create_at(&beside)?) } else { existing_master_key(dir, file) }
 }
 
 /// The key of a directory that has one already.

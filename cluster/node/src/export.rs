@@ -157,22 +157,11 @@ fn task_line(row: &TaskRow, entries: &[Entry], steps_expected: Option<u64>) -> V
 
 fn entry_line(entry: &Entry) -> Value {
     match entry {
-        Entry::Intent {
-            n,
-            idem,
-            version,
-            at,
-        } => json!({
+        Entry::Intent { n, idem, version, at } => json!({
             "entry": "intent", "n": n, "idem": HEXLOWER.encode(idem), "version": version,
             "at_ms": at.0,
         }),
-        Entry::Result {
-            n,
-            idem,
-            version,
-            at,
-            ..
-        } => json!({
+        Entry::Result { n, idem, version, at, .. } => json!({
             "entry": "result", "n": n, "idem": HEXLOWER.encode(idem), "version": version,
             "at_ms": at.0,
         }),

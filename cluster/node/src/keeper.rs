@@ -13,16 +13,8 @@ use crate::error::StartError;
 
 /// Tasks that had not ended when the process did are worked on again.
 pub(crate) async fn admit_unfinished(shared: &Shared) -> Result<(), StartError> {
-    let rows = shared
-        .ports
-        .tasks
-        .list(None)
-        .await
-        .map_err(StartError::Store)?;
-    for row in rows
-        .into_iter()
-        .filter(|row| row.state == TaskState::Running)
-    {
+    let rows = shared.ports.tasks.list(None).await.map_err(StartError::Store)?;
+    for row in rows.into_iter().filter(|row| row.state == TaskState::Running) {
         if shared.tasks.admit(&row.key).is_err() {
             tracing::warn!(task = %row.key, "more unfinished tasks than this node admits");
         }
@@ -67,11 +59,7 @@ pub(crate) async fn stop_with_store(
 ) {
     if let Ok(why) = stopped.wait_for(Option::is_some).await {
         let why = why.clone().unwrap_or_default();
-        tracing::error!(
-            page = true,
-            why,
-            "the store stopped; end this process and start it again"
-        );
+        tracing::error!(page = true, why, "the store stopped; end this process and start it again");
         shared.fence.raise();
     }
 }

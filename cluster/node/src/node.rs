@@ -55,9 +55,8 @@ impl Node {
     ) -> Result<Self, StartError> {
         admit_unfinished(&shared).await?;
         let actors = |error: ractor::SpawnErr| StartError::Actors(error.to_string());
-        let (root, ended) = Actor::spawn(None, Supervisor(shared.clone()), ())
-            .await
-            .map_err(actors)?;
+        let (root, ended) =
+            Actor::spawn(None, Supervisor(shared.clone()), ()).await.map_err(actors)?;
         let keeper = tokio::spawn(keep(shared.clone(), root, ended));
         let gauges = tokio::spawn(keep_gauges(shared.clone()));
         let failure = tokio::spawn(stop_with_store(shared.clone(), embedded.stopped()));
@@ -102,9 +101,7 @@ impl Node {
         self.provisioned.insert(pair.clone());
         self.trigger(&pair, "provision", Want::Provision).await?;
         self.wait_for(&pair, |view| {
-            view.record
-                .as_ref()
-                .is_some_and(|record| record.active.is_some())
+            view.record.as_ref().is_some_and(|record| record.active.is_some())
         })
         .await
     }
@@ -122,12 +119,8 @@ impl Node {
     ) -> Result<RotationId, OrderError> {
         let pair = self.pair(tenant, provider)?;
         let reason = Reason::Requested(reason.to_owned());
-        let want = Want::Rotate {
-            target: None,
-            reason,
-        };
-        self.rotation_of(&pair, &self.fresh_id("rotate"), want)
-            .await
+        let want = Want::Rotate { target: None, reason };
+        self.rotation_of(&pair, &self.fresh_id("rotate"), want).await
     }
 
     /// The active key has leaked: replace it at once, and revoke it by the deadline.
@@ -143,13 +136,8 @@ impl Node {
     ) -> Result<RotationId, OrderError> {
         let pair = self.pair(tenant, provider)?;
         let reason = Reason::Requested(reason.to_owned());
-        let want = Want::Emergency {
-            compromised: None,
-            deadline,
-            reason,
-        };
-        self.rotation_of(&pair, &self.fresh_id("emergency"), want)
-            .await
+        let want = Want::Emergency { compromised: None, deadline, reason };
+        self.rotation_of(&pair, &self.fresh_id("emergency"), want).await
     }
 
     /// Brings in a key that exists already; it becomes the active one once it was tried out.
@@ -174,14 +162,8 @@ impl Node {
             expires_at: None,
         };
         let stored = self.shared.ports.secrets.put(&meta, &secret).await?;
-        let want = Want::Import {
-            key_id,
-            secret: stored,
-            fp,
-        };
-        let imported = self
-            .rotation_of(&pair, &self.fresh_id("import"), want)
-            .await;
+        let want = Want::Import { key_id, secret: stored, fp };
+        let imported = self.rotation_of(&pair, &self.fresh_id("import"), want).await;
         // Only a clear refusal: an import that was not answered may still be carried out.
         if matches!(imported, Err(OrderError::Refused(_))) {
             self.forget_refused(&pair, stored).await?;
@@ -215,9 +197,7 @@ impl Node {
     ) -> Result<(), OrderError> {
         let pair = self.pair(tenant, provider)?;
         let (port, answer) = oneshot::channel();
-        self.shared
-            .scheduler
-            .cast(SchedulerMessage::Order(pair, order, port));
+        self.shared.scheduler.cast(SchedulerMessage::Order(pair, order, port));
         match answer.await.map_err(|_| OrderError::NoAnswer)? {
             Reply::Refused(why) => Err(OrderError::Refused(why)),
             _ => Ok(()),
@@ -243,10 +223,7 @@ impl Node {
     pub async fn finished(&self, id: &RotationId) -> Result<(), OrderError> {
         let mut failed = None;
         self.wait_for(&id.pair, |view| {
-            let Some(rotation) = view
-                .record
-                .as_ref()
-                .and_then(|record| record.rotation.as_ref())
+            let Some(rotation) = view.record.as_ref().and_then(|record| record.rotation.as_ref())
             else {
                 return false;
             };
@@ -260,10 +237,7 @@ impl Node {
         })
         .await?;
         match failed {
-            Some(cause) => Err(OrderError::Failed {
-                id: id.clone(),
-                cause,
-            }),
+            Some(cause) => Err(OrderError::Failed { id: id.clone(), cause }),
             None => Ok(()),
         }
     }
@@ -298,15 +272,8 @@ impl Node {
     ) -> Result<CredentialHandle, OrderError> {
         let pair = self.pair(tenant, provider)?;
         let holder = TaskId::new(holder)?;
-        let call_time_max = self.shared.ports.providers[&pair.provider]
-            .policy
-            .call_time_max;
-        Ok(CredentialHandle::new(
-            self.shared.clone(),
-            &pair,
-            holder,
-            call_time_max,
-        ))
+        let call_time_max = self.shared.ports.providers[&pair.provider].policy.call_time_max;
+        Ok(CredentialHandle::new(self.shared.clone(), &pair, holder, call_time_max))
     }
 
     /// A checked pair of this node.
@@ -369,14 +336,9 @@ impl Node {
         id: &str,
         want: Want,
     ) -> Result<oneshot::Receiver<Reply>, OrderError> {
-        let trigger = Trigger {
-            id: TriggerId::new(id)?,
-            want,
-        };
+        let trigger = Trigger { id: TriggerId::new(id)?, want };
         let (port, answer) = oneshot::channel();
-        self.shared
-            .scheduler
-            .cast(SchedulerMessage::Trigger(pair.clone(), trigger, port));
+        self.shared.scheduler.cast(SchedulerMessage::Trigger(pair.clone(), trigger, port));
         Ok(answer)
     }
 
@@ -388,9 +350,9 @@ impl Node {
     ) -> Result<RotationId, OrderError> {
         match self.trigger(pair, id, want).await? {
             Reply::Rotation(rotation) => Ok(rotation),
-            Reply::AlreadyDone | Reply::Done => Err(OrderError::Refused(
-                "nothing to do: a newer key is active already".into(),
-            )),
+            Reply::AlreadyDone | Reply::Done => {
+                Err(OrderError::Refused("nothing to do: a newer key is active already".into()))
+            }
             Reply::Refused(why) => Err(OrderError::Refused(why)),
         }
     }

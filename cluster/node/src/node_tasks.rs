@@ -35,10 +35,7 @@ impl Node {
             OrderError::Name(bad) => SpawnError::Name(bad),
             _ => SpawnError::UnknownProvider(provider.to_owned()),
         })?;
-        let key = TaskKey {
-            tenant: pair.tenant.clone(),
-            task: TaskId::new(task)?,
-        };
+        let key = TaskKey { tenant: pair.tenant.clone(), task: TaskId::new(task)? };
         if self.shared().tasks.is_stopping() {
             return Err(SpawnError::Stopping);
         }
@@ -55,9 +52,7 @@ impl Node {
             .shared()
             .tasks
             .admit(&key)
-            .map_err(|Full| SpawnError::Busy {
-                after: SPAWN_BUSY_AFTER,
-            })?;
+            .map_err(|Full| SpawnError::Busy { after: SPAWN_BUSY_AFTER })?;
         match self.create(&key, &spec).await {
             Ok(row) => match row.state {
                 TaskState::Running | TaskState::Parked(_) => {}
@@ -76,9 +71,7 @@ impl Node {
             drop(self.send_trigger(&pair, "provision", Want::Provision));
         }
         if is_new {
-            self.shared()
-                .supervisor
-                .cast(SupervisorMessage::Task(key.clone()));
+            self.shared().supervisor.cast(SupervisorMessage::Task(key.clone()));
         }
         Ok(TaskHandle::new(key, entry))
     }
@@ -86,14 +79,8 @@ impl Node {
     /// Follows a task of this node.
     #[must_use]
     pub fn task<P: Program>(&self, tenant: &str, task: &str) -> Option<TaskHandle<P>> {
-        let key = TaskKey {
-            tenant: TenantId::new(tenant).ok()?,
-            task: TaskId::new(task).ok()?,
-        };
-        self.shared()
-            .tasks
-            .get(&key)
-            .map(|entry| TaskHandle::new(key, entry))
+        let key = TaskKey { tenant: TenantId::new(tenant).ok()?, task: TaskId::new(task).ok()? };
+        self.shared().tasks.get(&key).map(|entry| TaskHandle::new(key, entry))
     }
 
     /// The tasks of one tenant, or of all, with where each stands.
@@ -132,10 +119,7 @@ impl Node {
     /// # Errors
     /// [`SpawnError::Name`] for a bad name; [`SpawnError::Journal`] when there is no such task.
     pub fn unpark(&self, tenant: &str, task: &str) -> Result<(), SpawnError> {
-        let key = TaskKey {
-            tenant: TenantId::new(tenant)?,
-            task: TaskId::new(task)?,
-        };
+        let key = TaskKey { tenant: TenantId::new(tenant)?, task: TaskId::new(task)? };
         if self.shared().tasks.get(&key).is_none() {
             return Err(TaskError::NotFound.into());
         }
@@ -148,10 +132,7 @@ impl Node {
     /// # Errors
     /// [`SpawnError::Name`] or [`SpawnError::Journal`], also for a task that has not ended.
     pub async fn forget(&self, tenant: &str, task: &str) -> Result<(), SpawnError> {
-        let key = TaskKey {
-            tenant: TenantId::new(tenant)?,
-            task: TaskId::new(task)?,
-        };
+        let key = TaskKey { tenant: TenantId::new(tenant)?, task: TaskId::new(task)? };
         self.shared().ports.tasks.forget(&key).await?;
         self.shared().tasks.remove(&key);
         Ok(())

@@ -101,29 +101,17 @@ pub async fn read_status(dir: &Path, key_file: Option<&Path>) -> Result<NodeStat
     }
     let embedded = open_stopped(dir, key_file)?;
     let now = embedded.clock.now();
-    let status = collect(
-        embedded.journal.as_ref(),
-        embedded.tasks.as_ref(),
-        now,
-        None,
-    )
-    .await;
+    let status = collect(embedded.journal.as_ref(), embedded.tasks.as_ref(), now, None).await;
     status.map_err(StartError::Store)
 }
 
 /// Opens a directory that nobody works on, without making anything.
 pub(crate) fn open_stopped(dir: &Path, key_file: Option<&Path>) -> Result<Embedded, StartError> {
     if !dir.is_dir() {
-        return Err(OpenError::Missing {
-            dir: dir.to_owned(),
-        }
-        .into());
+        return Err(OpenError::Missing { dir: dir.to_owned() }.into());
     }
     let key = existing_master_key(dir, key_file)?;
-    let only_look = Options {
-        create: false,
-        ..Options::default()
-    };
+    let only_look = Options { create: false, ..Options::default() };
     Ok(Embedded::open(dir, key, &only_look)?)
 }
 
@@ -131,13 +119,7 @@ pub(crate) fn open_stopped(dir: &Path, key_file: Option<&Path>) -> Result<Embedd
 pub(crate) async fn of_node(shared: &Arc<Shared>) -> Result<NodeStatus, Refusal> {
     let ports = &shared.ports;
     let now = ports.clock.now();
-    collect(
-        ports.journal.as_ref(),
-        ports.tasks.as_ref(),
-        now,
-        Some(shared),
-    )
-    .await
+    collect(ports.journal.as_ref(), ports.tasks.as_ref(), now, Some(shared)).await
 }
 
 async fn collect(
@@ -163,13 +145,7 @@ async fn collect(
             TaskState::Cancelled => &mut counts.cancelled,
         } += 1;
     }
-    Ok(NodeStatus {
-        schema: 1,
-        running: node.is_some(),
-        at_ms: now.0,
-        pairs,
-        tasks: counts,
-    })
+    Ok(NodeStatus { schema: 1, running: node.is_some(), at_ms: now.0, pairs, tasks: counts })
 }
 
 fn pair_status(record: &PairRecord, now: Timestamp, node: Option<&Arc<Shared>>) -> PairStatus {
@@ -194,13 +170,8 @@ fn pair_status(record: &PairRecord, now: Timestamp, node: Option<&Arc<Shared>>) 
     });
     PairStatus {
         pair: record.pair.to_string(),
-        rotation: record
-            .rotation
-            .as_ref()
-            .map(|rotation| rotation.id.to_string()),
-        shown: explanation
-            .shown
-            .map_or_else(|| "IDLE".into(), |shown| shown.to_string()),
+        rotation: record.rotation.as_ref().map(|rotation| rotation.id.to_string()),
+        shown: explanation.shown.map_or_else(|| "IDLE".into(), |shown| shown.to_string()),
         phase: explanation.phase,
         why: explanation.why,
         next: explanation.next.map(|(timer, at)| {
@@ -213,11 +184,7 @@ fn pair_status(record: &PairRecord, now: Timestamp, node: Option<&Arc<Shared>>) 
             .versions
             .iter()
             .map(|(v, entry)| {
-                (
-                    v.0,
-                    entry.status.to_string(),
-                    entry.key_id.as_ref().map(ToString::to_string),
-                )
+                (v.0, entry.status.to_string(), entry.key_id.as_ref().map(ToString::to_string))
             })
             .collect(),
         holders,

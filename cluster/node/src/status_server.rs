@@ -108,14 +108,7 @@ pub(crate) async fn ask(dir: &Path) -> Option<NodeStatus> {
 
 /// Asks the process that works on `dir` to verify an audit file.
 pub(crate) async fn verify(dir: &Path, file: &Path) -> Option<AuditReport> {
-    get_from(
-        dir,
-        "http://node/audit",
-        Some(WhichFile {
-            file: file.to_owned(),
-        }),
-    )
-    .await
+    get_from(dir, "http://node/audit", Some(WhichFile { file: file.to_owned() })).await
 }
 
 async fn get_from<T: DeserializeOwned>(
@@ -127,11 +120,8 @@ async fn get_from<T: DeserializeOwned>(
     if !socket.exists() {
         return None;
     }
-    let client = reqwest::Client::builder()
-        .unix_socket(socket)
-        .timeout(ASK_WAIT_MAX)
-        .build()
-        .ok()?;
+    let client =
+        reqwest::Client::builder().unix_socket(socket).timeout(ASK_WAIT_MAX).build().ok()?;
     let mut response = client.get(url).query(&query).send().await.ok()?;
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {

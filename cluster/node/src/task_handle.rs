@@ -19,11 +19,7 @@ pub struct TaskHandle<P> {
 
 impl<P: Program> TaskHandle<P> {
     pub(crate) fn new(key: TaskKey, entry: Arc<TaskEntry>) -> Self {
-        Self {
-            key,
-            entry,
-            program: PhantomData,
-        }
+        Self { key, entry, program: PhantomData }
     }
 
     /// Which task.

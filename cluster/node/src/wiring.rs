@@ -26,10 +26,7 @@ pub fn provider(
 ) -> Result<Arc<dyn Provider>, WiringError> {
     let mut listed = BTreeMap::new();
     for (tenant, project, account) in tenants {
-        let home = Home {
-            project: (*project).to_owned(),
-            account: Some((*account).to_owned()),
-        };
+        let home = Home { project: (*project).to_owned(), account: Some((*account).to_owned()) };
         listed.insert(TenantId::new(tenant)?, home);
     }
     let admin_key = Secret::new(admin_key.as_bytes().to_vec())?;

@@ -165,11 +165,7 @@ impl<'a> Calls<'a> {
         }
         if self.open.insert(start.req, call).is_some() {
             let what = format!("request {} starts a second time", start.req);
-            return Err(OracleError::Senseless {
-                file: "ledger",
-                line,
-                what,
-            });
+            return Err(OracleError::Senseless { file: "ledger", line, what });
         }
         Ok(())
     }
@@ -189,27 +185,14 @@ impl<'a> Calls<'a> {
     pub(crate) fn ended(&mut self, at: Moment, end: End, line: u64) -> Result<(), OracleError> {
         let Some(call) = self.take(end.req) else {
             let what = format!("request {} ends and was not open", end.req);
-            return Err(OracleError::Senseless {
-                file: "ledger",
-                line,
-                what,
-            });
+            return Err(OracleError::Senseless { file: "ledger", line, what });
         };
         if call.is_tool && end.executed {
-            let place = call
-                .task
-                .zip(call.step)
-                .map(|(task, step)| (task, step, call.stage));
+            let place = call.task.zip(call.step).map(|(task, step)| (task, step, call.stage));
             let project = call.key.map(|(project, _)| project);
             if let Some(why) = self.effects.executed(project, call.path, call.idem, place) {
                 let (req, tool, task, step) = (end.req, call.path, call.task, call.step);
-                self.effects_doubled.push(OneTooMany {
-                    why,
-                    req,
-                    tool,
-                    task,
-                    step,
-                });
+                self.effects_doubled.push(OneTooMany { why, req, tool, task, step });
             }
         }
         if !call.is_agent {
@@ -265,15 +248,7 @@ impl<'a> Calls<'a> {
             self.waiting.entry(ask).or_default().push(self.broken.len());
         }
         let repeated = false;
-        self.broken.push(Broken {
-            how,
-            req,
-            status,
-            call,
-            end_seq,
-            cut_by_kill,
-            repeated,
-        });
+        self.broken.push(Broken { how, req, status, call, end_seq, cut_by_kill, repeated });
     }
 
     fn take(&mut self, req: u64) -> Option<Open> {
@@ -347,14 +322,9 @@ impl<'a> Calls<'a> {
         keys: &Keys,
         findings: &mut Findings,
     ) -> Counted {
-        let mut counted = Counted {
-            ok: self.ok,
-            ..Counted::default()
-        };
+        let mut counted = Counted { ok: self.ok, ..Counted::default() };
         if self.ok == 0 && !self.rules.rotated.is_empty() {
-            findings.add("S1", || {
-                "no agent's call ended well: this run proves nothing".to_owned()
-            });
+            findings.add("S1", || "no agent's call ended well: this run proves nothing".to_owned());
         }
         for broken in &self.broken {
             let call = &broken.call;
@@ -413,10 +383,7 @@ impl Broken {
             (None, Some(tenant)) => names.text(tenant).to_owned(),
             (None, None) => "nobody known".to_owned(),
         };
-        let step = call
-            .step
-            .map(|step| format!(" step {step}"))
-            .unwrap_or_default();
+        let step = call.step.map(|step| format!(" step {step}")).unwrap_or_default();
         let how = match self.how {
             How::Refused => "was refused".to_owned(),
             How::Cut => "was cut when its key died".to_owned(),
@@ -425,33 +392,17 @@ impl Broken {
             How::Failed => format!("failed with status {}", self.status),
             How::Survived => "was open when its key died".to_owned(),
         };
-        let ended = if keys.is_dead_by_us(call.key) {
-            " (ended by us)"
-        } else {
-            ""
-        };
-        let again = if self.repeated {
-            ", repeated later"
-        } else {
-            ""
-        };
+        let ended = if keys.is_dead_by_us(call.key) { " (ended by us)" } else { "" };
+        let again = if self.repeated { ", repeated later" } else { "" };
         let (path, key) = (names.text(call.path), names.key(call.key));
-        format!(
-            "request {} of {who}{step} to {path} under {key}{ended} {how}{again}",
-            self.req
-        )
+        format!("request {} of {who}{step} to {path} under {key}{ended} {how}{again}", self.req)
     }
 }
 
 impl OneTooMany {
     fn describe(&self, names: &Names) -> String {
-        let who = self
-            .task
-            .map_or_else(|| "nobody known".to_owned(), |task| names.task(task));
-        let step = self
-            .step
-            .map(|step| format!(" step {step}"))
-            .unwrap_or_default();
+        let who = self.task.map_or_else(|| "nobody known".to_owned(), |task| names.task(task));
+        let step = self.step.map(|step| format!(" step {step}")).unwrap_or_default();
         let why = match self.why {
             Doubled::SameIdem => "again under the same idempotency key",
             Doubled::SamePlace => "again under another idempotency key",

@@ -55,10 +55,7 @@ impl Findings {
         for (rule, (listed, more)) in self.by_rule {
             violations.extend(listed.into_iter().map(|what| Violation { rule, what }));
             if more > 0 {
-                violations.push(Violation {
-                    rule,
-                    what: format!("and {more} more of this rule"),
-                });
+                violations.push(Violation { rule, what: format!("and {more} more of this rule") });
             }
         }
         violations

@@ -42,19 +42,10 @@ impl Keys {
     ) -> Result<(), OracleError> {
         let key = (names.of(born.project), names.of(born.key_id));
         let label = names.of(born.name);
-        let life = Life {
-            born: self.in_order.len(),
-            cause: born.cause,
-            label,
-            died: None,
-        };
+        let life = Life { born: self.in_order.len(), cause: born.cause, label, died: None };
         if self.lives.insert(key, life).is_some() {
             let what = format!("{} is created a second time", names.key(Some(key)));
-            return Err(OracleError::Senseless {
-                file: "ledger",
-                line,
-                what,
-            });
+            return Err(OracleError::Senseless { file: "ledger", line, what });
         }
         self.in_order.push(key);
         if born.cause == BirthCause::Api && !self.labels.insert((key.0, label)) {
@@ -74,11 +65,7 @@ impl Keys {
             Some(life @ Life { died: None, .. }) => life.died = Some(death.cause),
             _ => {
                 let what = format!("{} dies and was not alive", names.key(Some(key)));
-                return Err(OracleError::Senseless {
-                    file: "ledger",
-                    line,
-                    what,
-                });
+                return Err(OracleError::Senseless { file: "ledger", line, what });
             }
         }
         Ok(key)
@@ -87,8 +74,7 @@ impl Keys {
     /// Whether somebody with the admin key ended this key.
     pub(crate) fn is_dead_by_us(&self, key: Option<KeyKey>) -> bool {
         let life = key.and_then(|key| self.lives.get(&key));
-        life.and_then(|life| life.died)
-            .is_some_and(DeathCause::is_by_us)
+        life.and_then(|life| life.died).is_some_and(DeathCause::is_by_us)
     }
 
     fn is_alive(&self, key: KeyKey) -> bool {
@@ -124,23 +110,13 @@ impl Keys {
         let mut old_key_dead = true;
         for pair in pairs.all() {
             let keys = by_project.get(&pair.project).map_or(&[][..], Vec::as_slice);
-            for &(key, _) in pair
-                .keys
-                .iter()
-                .filter(|(key, was)| !was && used.contains(key))
-            {
+            for &(key, _) in pair.keys.iter().filter(|(key, was)| !was && used.contains(key)) {
                 findings.add("S3", || {
-                    format!(
-                        "agents used {}, which was never promoted",
-                        names.key(Some(key))
-                    )
+                    format!("agents used {}, which was never promoted", names.key(Some(key)))
                 });
             }
             if pair.is_rotated {
-                let ours = keys
-                    .iter()
-                    .copied()
-                    .filter(|&key| is_ours(key) || is_kept(pair, key));
+                let ours = keys.iter().copied().filter(|&key| is_ours(key) || is_kept(pair, key));
                 let older = ours.filter(|&key| Some(key) != pair.active_key);
                 old_key_dead &= self.older_are_dead(names, pair, older, used, findings);
             } else {
@@ -181,10 +157,7 @@ impl Keys {
             if !is_active && is_ours(key) {
                 findings.add("S4", || {
                     let label = names.text(self.lives[&key].label);
-                    format!(
-                        "{} ({label}) lives and no pair hands it out",
-                        names.key(Some(key))
-                    )
+                    format!("{} ({label}) lives and no pair hands it out", names.key(Some(key)))
                 });
             }
             found += u64::from(is_active || is_ours(key));
@@ -202,10 +175,7 @@ impl Keys {
         findings: &mut Findings,
     ) -> bool {
         let (tenant, provider) = (&pair.name.tenant, &pair.name.provider);
-        let active_born = pair
-            .active_key
-            .and_then(|key| self.lives.get(&key))
-            .map(|it| it.born);
+        let active_born = pair.active_key.and_then(|key| self.lives.get(&key)).map(|it| it.born);
         let mut had_one = false;
         let mut are_dead = true;
         for key in older {
@@ -214,10 +184,7 @@ impl Keys {
             if self.is_alive(key) {
                 are_dead = false;
                 findings.add("L2", || {
-                    format!(
-                        "{tenant}/{provider}: {} is still alive",
-                        names.key(Some(key))
-                    )
+                    format!("{tenant}/{provider}: {} is still alive", names.key(Some(key)))
                 });
             }
         }
@@ -238,11 +205,7 @@ impl Keys {
         used: &HashSet<KeyKey>,
         findings: &mut Findings,
     ) {
-        let in_use: Vec<_> = keys
-            .iter()
-            .copied()
-            .filter(|key| used.contains(key))
-            .collect();
+        let in_use: Vec<_> = keys.iter().copied().filter(|key| used.contains(key)).collect();
         let (tenant, provider) = (&pair.name.tenant, &pair.name.provider);
         if in_use.len() > 1 {
             findings.touch(pair.tenant, || {
@@ -250,10 +213,7 @@ impl Keys {
                 format!("{tenant}/{provider} was not rotated and used {count} keys")
             });
         }
-        for key in in_use
-            .into_iter()
-            .filter(|&key| self.is_dead_by_us(Some(key)))
-        {
+        for key in in_use.into_iter().filter(|&key| self.is_dead_by_us(Some(key))) {
             findings.touch(pair.tenant, || {
                 let key = names.key(Some(key));
                 format!("{tenant}/{provider} was not rotated and lost {key}")
@@ -267,7 +227,5 @@ fn is_kept(pair: &Pair, key: KeyKey) -> bool {
 }
 
 fn was_promoted(pair: &Pair, key: KeyKey) -> bool {
-    pair.keys
-        .iter()
-        .any(|&(kept, was_promoted)| kept == key && was_promoted)
+    pair.keys.iter().any(|&(kept, was_promoted)| kept == key && was_promoted)
 }

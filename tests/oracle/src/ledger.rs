@@ -157,19 +157,13 @@ pub(crate) enum Outcome {
 impl<'a> Fact<'a> {
     /// What the line says.
     pub(crate) fn event(&'a self, line: u64) -> Result<Event<'a>, OracleError> {
-        let wrong = |what| OracleError::Senseless {
-            file: "ledger",
-            line,
-            what,
-        };
+        let wrong = |what| OracleError::Senseless { file: "ledger", line, what };
         let need = |text: &'a Option<Text<'a>>, field: &str| {
             let missing = || wrong(format!("`{field}` is missing: export the whole ledger"));
             text.as_ref().map(|text| &*text.0).ok_or_else(missing)
         };
         let unknown = |field: &str, text: &str| {
-            wrong(format!(
-                "`{text}` is no known {field}: use the oracle of the same build"
-            ))
+            wrong(format!("`{text}` is no known {field}: use the oracle of the same build"))
         };
         let may = |text: &'a Option<Text<'a>>| text.as_ref().map(|text| &*text.0);
         let req = || self.req.ok_or_else(|| wrong("`req` is missing".to_owned()));
@@ -220,9 +214,7 @@ impl<'a> Fact<'a> {
                     other => return Err(unknown("outcome", other)),
                 },
                 status: self.status.unwrap_or(0),
-                executed: self
-                    .executed
-                    .ok_or_else(|| wrong("`executed` is missing".to_owned()))?,
+                executed: self.executed.ok_or_else(|| wrong("`executed` is missing".to_owned()))?,
             }),
             other => return Err(unknown("event", other)),
         })

@@ -61,10 +61,7 @@ pub fn judge_files(
 ) -> Result<Verdict, OracleError> {
     let open = |path: &Path| match File::open(path) {
         Ok(file) => Ok(BufReader::with_capacity(limits::READ_BUFFER_BYTES, file)),
-        Err(source) => Err(OracleError::Open {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(OracleError::Open { path: path.to_owned(), source }),
     };
     judge(open(ledger)?, open(tasks)?, open(pairs)?, rules)
 }
@@ -99,17 +96,10 @@ pub fn judge(
         let fact: Fact<'_> = lines::parse("ledger", number, line)?;
         if fact.seq != seq + 1 {
             let (expected, found) = (seq + 1, fact.seq);
-            return Err(OracleError::Gap {
-                line: number,
-                expected,
-                found,
-            });
+            return Err(OracleError::Gap { line: number, expected, found });
         }
         seq = fact.seq;
-        let at = calls::Moment {
-            seq: fact.seq,
-            at_us: fact.at_us,
-        };
+        let at = calls::Moment { seq: fact.seq, at_us: fact.at_us };
         match fact.event(number)? {
             Event::Opened => calls.reopened(fact.seq),
             Event::KeyCreated(born) => keys.created(&mut names, &born, number)?,

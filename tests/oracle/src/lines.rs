@@ -32,11 +32,7 @@ pub(crate) fn each(
         let is_ended = text.last() == Some(&b'\n');
         if !is_ended {
             if text.len() as u64 >= LINE_BYTES_MAX {
-                return Err(OracleError::TooLong {
-                    file,
-                    line,
-                    bytes_max: LINE_BYTES_MAX,
-                });
+                return Err(OracleError::TooLong { file, line, bytes_max: LINE_BYTES_MAX });
             }
             if serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_err() {
                 return Ok(1);

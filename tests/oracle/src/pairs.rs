@@ -76,11 +76,7 @@ impl Pairs {
             all: Vec::new(),
             by_project: HashMap::new(),
             rotated: rules.rotated.iter().cloned().collect(),
-            tenants_rotated: rules
-                .rotated
-                .iter()
-                .map(|pair| pair.tenant.clone())
-                .collect(),
+            tenants_rotated: rules.rotated.iter().map(|pair| pair.tenant.clone()).collect(),
             broken: Vec::new(),
             keys_claimed: HashMap::new(),
         }
@@ -93,11 +89,7 @@ impl Pairs {
         number: u64,
         line: PairLine,
     ) -> Result<(), OracleError> {
-        let wrong = |what| OracleError::Senseless {
-            file: "pairs",
-            line: number,
-            what,
-        };
+        let wrong = |what| OracleError::Senseless { file: "pairs", line: number, what };
         let name = PairName::new(&line.tenant, &line.provider);
         let shown = format!("{}/{}", line.tenant, line.provider);
         if self.all.iter().any(|pair| pair.name == name) {
@@ -121,17 +113,11 @@ impl Pairs {
             let key = (project, names.of(key_id));
             let claim = format!("{shown} v{}", version.v);
             if let Some(other) = self.keys_claimed.insert(key, claim.clone()) {
-                self.broken.push((
-                    "S5",
-                    format!("key {key_id} belongs to {other} and to {claim}"),
-                ));
+                self.broken.push(("S5", format!("key {key_id} belongs to {other} and to {claim}")));
             }
             keys.push((key, version.promoted_at_ms.is_some()));
         }
-        let active_entry = line
-            .versions
-            .iter()
-            .find(|version| Some(version.v) == line.active);
+        let active_entry = line.versions.iter().find(|version| Some(version.v) == line.active);
         let active_id = active_entry.and_then(|version| version.key_id.as_deref());
         self.all.push(Pair {
             is_rotated: self.rotated.contains(&name),
@@ -150,28 +136,17 @@ impl Pairs {
         let mut broken = |rule, what: String| self.broken.push((rule, format!("{shown}: {what}")));
         let of_status = |wanted: &str| {
             let is_it = |version: &&VersionLine| plain(&version.status) == wanted;
-            line.versions
-                .iter()
-                .filter(is_it)
-                .map(|version| version.v)
-                .collect::<Vec<_>>()
+            line.versions.iter().filter(is_it).map(|version| version.v).collect::<Vec<_>>()
         };
         let active = of_status("ACTIVE");
         if active != line.active.into_iter().collect::<Vec<_>>() {
             broken(
                 "S2",
-                format!(
-                    "`active` is {:?} and versions {active:?} are ACTIVE",
-                    line.active
-                ),
+                format!("`active` is {:?} and versions {active:?} are ACTIVE", line.active),
             );
         }
         let mut numbers = HashSet::new();
-        for version in line
-            .versions
-            .iter()
-            .filter(|version| !numbers.insert(version.v))
-        {
+        for version in line.versions.iter().filter(|version| !numbers.insert(version.v)) {
             broken("S2", format!("version {} stands there twice", version.v));
         }
         if let Some(rotation) = &line.rotation
@@ -181,18 +156,12 @@ impl Pairs {
             let id = &rotation.id;
             broken(
                 "L1",
-                format!(
-                    "rotation {id} is still {}, {owed} obligations open",
-                    rotation.phase
-                ),
+                format!("rotation {id} is still {}, {owed} obligations open", rotation.phase),
             );
         }
         for status in ["INTENT", "STAGED", "DRAINING", "REVOKEPENDING"] {
             for v in of_status(status) {
-                broken(
-                    "L2",
-                    format!("version {v} has not reached its end, it is {status}"),
-                );
+                broken("L2", format!("version {v} has not reached its end, it is {status}"));
             }
         }
         let is_open = line.gate.as_str().is_some_and(|gate| plain(gate) == "OPEN");
@@ -227,18 +196,12 @@ impl Pairs {
             findings.add(rule, || what);
         }
         let known: HashSet<_> = self.all.iter().map(|pair| &pair.name).collect();
-        let mut missing: Vec<_> = self
-            .rotated
-            .iter()
-            .filter(|name| !known.contains(name))
-            .collect();
+        let mut missing: Vec<_> =
+            self.rotated.iter().filter(|name| !known.contains(name)).collect();
         missing.sort();
         for name in missing {
             findings.add("L1", || {
-                format!(
-                    "{}/{} was to be rotated and has no record",
-                    name.tenant, name.provider
-                )
+                format!("{}/{} was to be rotated and has no record", name.tenant, name.provider)
             });
         }
     }
@@ -246,8 +209,5 @@ impl Pairs {
 
 /// A status or phase without regard to how its word is written.
 fn plain(word: &str) -> String {
-    word.chars()
-        .filter(|&c| c != '_')
-        .map(|c| c.to_ascii_uppercase())
-        .collect()
+    word.chars().filter(|&c| c != '_').map(|c| c.to_ascii_uppercase()).collect()
 }

@@ -14,10 +14,7 @@ pub struct PairName {
 impl PairName {
     /// Names a pair.
     pub fn new(tenant: impl Into<String>, provider: impl Into<String>) -> Self {
-        Self {
-            tenant: tenant.into(),
-            provider: provider.into(),
-        }
+        Self { tenant: tenant.into(), provider: provider.into() }
     }
 }
 

@@ -122,45 +122,20 @@ impl Tasks {
         line: TaskLine,
     ) -> Result<(), OracleError> {
         let shown = format!("{}/{}", line.tenant, line.task);
-        let wrong = |what| OracleError::Senseless {
-            file: "tasks",
-            line: number,
-            what,
-        };
+        let wrong = |what| OracleError::Senseless { file: "tasks", line: number, what };
         let key = (names.of(&line.tenant), names.of(&line.task));
         let (steps, intents) = self.read(&shown, &line.entries).map_err(wrong)?;
-        if let Some(expected) = line
-            .steps_expected
-            .filter(|&expected| steps.end() > expected)
-        {
+        if let Some(expected) = line.steps_expected.filter(|&expected| steps.end() > expected) {
             let end = steps.end();
             self.broken.add("S6", || {
-                format!(
-                    "{shown} has a result of step {}, its program has {expected}",
-                    end - 1
-                )
+                format!("{shown} has a result of step {}, its program has {expected}", end - 1)
             });
         }
         let expected = line.steps_expected.unwrap_or_else(|| steps.end());
-        let missing = (steps.below..expected)
-            .chain(intents)
-            .filter(|&n| !steps.contains(n));
+        let missing = (steps.below..expected).chain(intents).filter(|&n| !steps.contains(n));
         let lost = missing.collect();
-        if self
-            .all
-            .insert(
-                key,
-                TaskFacts {
-                    state: line.state,
-                    steps,
-                    lost,
-                },
-            )
-            .is_some()
-        {
-            return Err(wrong(format!(
-                "task {shown} stands there twice: export once"
-            )));
+        if self.all.insert(key, TaskFacts { state: line.state, steps, lost }).is_some() {
+            return Err(wrong(format!("task {shown} stands there twice: export once")));
         }
         self.in_order.push(key);
         Ok(())
@@ -178,9 +153,7 @@ impl Tasks {
             if entry.entry == EntryKind::State {
                 continue;
             }
-            let n = entry
-                .n
-                .ok_or_else(|| format!("an entry of {shown} has no `n`"))?;
+            let n = entry.n.ok_or_else(|| format!("an entry of {shown} has no `n`"))?;
             match entry.entry {
                 // Entries before the first one kept were compacted into this checkpoint.
                 EntryKind::Checkpoint if !has_begun => {
@@ -203,10 +176,7 @@ impl Tasks {
                 EntryKind::Result => last = Some(n),
             }
             has_begun |= entry.entry != EntryKind::Checkpoint;
-            let idem = entry
-                .idem
-                .as_deref()
-                .filter(|_| entry.entry != EntryKind::Checkpoint);
+            let idem = entry.idem.as_deref().filter(|_| entry.entry != EntryKind::Checkpoint);
             if let Some(idem) = idem {
                 let first = *idems.entry(n).or_insert(idem);
                 if first != idem {
@@ -220,9 +190,7 @@ impl Tasks {
 
     /// Whether this step has a result.
     pub(crate) fn has_result(&self, task: TaskKey, step: u64) -> bool {
-        self.all
-            .get(&task)
-            .is_some_and(|facts| facts.steps.contains(step))
+        self.all.get(&task).is_some_and(|facts| facts.steps.contains(step))
     }
 
     /// Counts, and says what was dropped or lost. Steps of calls that died with a killed process
@@ -242,11 +210,8 @@ impl Tasks {
                 facts.lost.insert(step);
             }
         }
-        let cancelled: HashSet<_> = rules
-            .cancelled
-            .iter()
-            .map(|name| (name.tenant.as_str(), name.task.as_str()))
-            .collect();
+        let cancelled: HashSet<_> =
+            rules.cancelled.iter().map(|name| (name.tenant.as_str(), name.task.as_str())).collect();
         let (mut dropped, mut lost) = (0, 0);
         for &task in &self.in_order {
             let facts = &self.all[&task];
@@ -257,31 +222,20 @@ impl Tasks {
             if facts.state != State::Done {
                 dropped += 1;
                 let state = facts.state;
-                findings.add("S6", || {
-                    format!("{} is not done, it is {state:?}", names.task(task))
-                });
+                findings.add("S6", || format!("{} is not done, it is {state:?}", names.task(task)));
             }
             if let Some(first) = facts.lost.first() {
                 let count = facts.lost.len();
                 lost += count as u64;
                 findings.add("S6", || {
-                    format!(
-                        "{} lacks {count} results, the first of step {first}",
-                        names.task(task)
-                    )
+                    format!("{} lacks {count} results, the first of step {first}", names.task(task))
                 });
             }
         }
         let mut known = self.all.len() as u64;
-        for task in calls
-            .tasks_seen()
-            .into_iter()
-            .filter(|task| !self.all.contains_key(task))
-        {
+        for task in calls.tasks_seen().into_iter().filter(|task| !self.all.contains_key(task)) {
             (known, dropped) = (known + 1, dropped + 1);
-            findings.add("S6", || {
-                format!("{} made calls and has no journal", names.task(task))
-            });
+            findings.add("S6", || format!("{} made calls and has no journal", names.task(task)));
         }
         if let Some(missing) = rules.tasks_expected.and_then(|all| all.checked_sub(known))
             && missing > 0
@@ -289,12 +243,6 @@ impl Tasks {
             (known, dropped) = (known + missing, dropped + missing);
             findings.add("S6", || format!("{missing} spawned tasks left no trace"));
         }
-        Told {
-            tasks: known,
-            dropped,
-            lost,
-            doubled: self.doubled,
-            compacted: self.compacted,
-        }
+        Told { tasks: known, dropped, lost, doubled: self.doubled, compacted: self.compacted }
     }
 }

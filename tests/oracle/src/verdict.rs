@@ -84,11 +84,7 @@ pub(crate) fn compose(
 ) -> Verdict {
     let other_tenants_touched = findings.touched();
     Verdict {
-        verdict: if findings.is_empty() {
-            Held::Held
-        } else {
-            Held::Broken
-        },
+        verdict: if findings.is_empty() { Held::Held } else { Held::Broken },
         violations: findings.into_violations(),
         tasks: told.tasks,
         tasks_dropped: told.dropped,

@@ -8,27 +8,16 @@ use crate::history::{Call, History, acme, tool, zen};
 fn cut_and_repeated() -> History {
     let mut it = History::before_rotation();
     let req = it.start(acme(1, "k1"));
-    it.born("acme", "k2")
-        .died("acme", "k1", "revoked")
-        .end(req, "cut", false);
-    it.call(acme(1, "k2"), "ok")
-        .call(acme(2, "k2"), "ok")
-        .call(zen(1, "z1"), "ok")
-        .export();
+    it.born("acme", "k2").died("acme", "k1", "revoked").end(req, "cut", false);
+    it.call(acme(1, "k2"), "ok").call(acme(2, "k2"), "ok").call(zen(1, "z1"), "ok").export();
     it
 }
 
 #[test]
 fn a_rotation_under_running_calls_holds() {
     let verdict = History::held().breaks(&[]);
-    assert_eq!(
-        (verdict.calls_ok, verdict.tasks, verdict.tasks_dropped),
-        (5, 2, 0)
-    );
-    assert_eq!(
-        (verdict.live_keys.expected, verdict.live_keys.found),
-        (2, 2)
-    );
+    assert_eq!((verdict.calls_ok, verdict.tasks, verdict.tasks_dropped), (5, 2, 0));
+    assert_eq!((verdict.live_keys.expected, verdict.live_keys.found), (2, 2));
     assert!(verdict.old_key_dead);
 }
 
@@ -37,10 +26,7 @@ fn a_call_that_is_cut_by_its_keys_revocation_breaks_s1() {
     let verdict = cut_and_repeated().breaks(&["S1"]);
     assert_eq!((verdict.calls_interrupted, verdict.calls_repeated), (1, 1));
     let what = &verdict.violations[0].what;
-    assert!(
-        what.contains("acme/t1 step 1") && what.contains("cut when its key died"),
-        "{what}"
-    );
+    assert!(what.contains("acme/t1 step 1") && what.contains("cut when its key died"), "{what}");
 }
 
 #[test]
@@ -56,9 +42,7 @@ fn an_emergency_may_not_cut_a_call_that_is_never_repeated() {
     let mut it = History::before_rotation();
     it.rules.allow_repeated_interruptions = true;
     let req = it.start(acme(1, "k1"));
-    it.born("acme", "k2")
-        .died("acme", "k1", "revoked")
-        .end(req, "cut", false);
+    it.born("acme", "k2").died("acme", "k1", "revoked").end(req, "cut", false);
     it.call(acme(2, "k2"), "ok").export();
     assert_eq!(it.breaks(&["S1"]).calls_repeated, 0);
 }
@@ -67,12 +51,8 @@ fn an_emergency_may_not_cut_a_call_that_is_never_repeated() {
 fn a_repetition_under_the_same_key_is_none() {
     let mut it = History::before_rotation();
     it.rules.allow_repeated_interruptions = true;
-    it.call(acme(1, "k1"), "client_gone")
-        .call(acme(1, "k1"), "ok")
-        .born("acme", "k2");
-    it.died("acme", "k1", "revoked")
-        .call(acme(2, "k2"), "ok")
-        .export();
+    it.call(acme(1, "k1"), "client_gone").call(acme(1, "k1"), "ok").born("acme", "k2");
+    it.died("acme", "k1", "revoked").call(acme(2, "k2"), "ok").export();
     it.breaks(&["S1"]);
 }
 
@@ -83,10 +63,7 @@ fn a_repetition_that_began_before_the_cut_is_none() {
     let old = it.start(acme(1, "k1"));
     it.born("acme", "k2");
     let new = it.start(acme(1, "k2"));
-    it.died("acme", "k1", "revoked")
-        .end(old, "cut", false)
-        .end(new, "ok", true)
-        .export();
+    it.died("acme", "k1", "revoked").end(old, "cut", false).end(new, "ok", true).export();
     it.breaks(&["S1"]);
 }
 
@@ -103,12 +80,8 @@ fn an_emergency_does_not_excuse_a_repeated_call_whose_step_has_no_result() {
 #[test]
 fn a_refused_call_breaks_s1_and_is_forgiven_in_an_emergency_when_repeated() {
     let mut it = History::before_rotation();
-    it.born("acme", "k2")
-        .died("acme", "k1", "revoked")
-        .call(acme(1, "k1"), "refused");
-    it.call(acme(1, "k2"), "ok")
-        .call(acme(2, "k2"), "ok")
-        .export();
+    it.born("acme", "k2").died("acme", "k1", "revoked").call(acme(1, "k1"), "refused");
+    it.call(acme(1, "k2"), "ok").call(acme(2, "k2"), "ok").export();
     let verdict = it.breaks(&["S1"]);
     assert_eq!((verdict.calls_refused, verdict.calls_repeated), (1, 1));
     it.rules.allow_repeated_interruptions = true;
@@ -119,9 +92,7 @@ fn a_refused_call_breaks_s1_and_is_forgiven_in_an_emergency_when_repeated() {
 fn a_call_that_outlives_its_key_breaks_s1_too() {
     let mut it = History::before_rotation();
     let req = it.start(acme(1, "k1"));
-    it.born("acme", "k2")
-        .died("acme", "k1", "revoked")
-        .end(req, "ok", true);
+    it.born("acme", "k2").died("acme", "k1", "revoked").end(req, "ok", true);
     it.call(acme(2, "k2"), "ok").export();
     assert_eq!(it.breaks(&["S1"]).calls_interrupted, 0);
 }
@@ -144,21 +115,11 @@ fn a_call_that_never_ends_is_interrupted() {
 fn calls_that_die_with_a_killed_process_are_counted_apart() {
     let mut it = History::before_rotation();
     let (mine, theirs) = (it.start(acme(1, "k1")), it.start(zen(1, "z1")));
-    it.kill()
-        .end(mine, "client_gone", false)
-        .end(theirs, "client_gone", false);
-    it.pass(5_000_000)
-        .call(acme(1, "k1"), "ok")
-        .call(zen(1, "z1"), "ok")
-        .born("acme", "k2");
-    it.died("acme", "k1", "revoked")
-        .call(acme(2, "k2"), "ok")
-        .export();
+    it.kill().end(mine, "client_gone", false).end(theirs, "client_gone", false);
+    it.pass(5_000_000).call(acme(1, "k1"), "ok").call(zen(1, "z1"), "ok").born("acme", "k2");
+    it.died("acme", "k1", "revoked").call(acme(2, "k2"), "ok").export();
     let verdict = it.breaks(&[]);
-    assert_eq!(
-        (verdict.calls_cut_by_kill, verdict.calls_interrupted),
-        (2, 0)
-    );
+    assert_eq!((verdict.calls_cut_by_kill, verdict.calls_interrupted), (2, 0));
 }
 
 #[test]
@@ -166,10 +127,7 @@ fn a_kill_excuses_no_call_that_began_long_after_it() {
     let mut it = History::held();
     it.kill().pass(5_000_000).call(acme(2, "k2"), "client_gone");
     let verdict = it.breaks(&["S1"]);
-    assert_eq!(
-        (verdict.calls_cut_by_kill, verdict.calls_interrupted),
-        (0, 1)
-    );
+    assert_eq!((verdict.calls_cut_by_kill, verdict.calls_interrupted), (0, 1));
 }
 
 #[test]
@@ -183,13 +141,8 @@ fn a_kill_never_excuses_a_refused_call() {
 fn a_key_that_dies_after_a_kill_cuts_only_calls_of_the_dead() {
     let mut it = History::before_rotation();
     let req = it.start(acme(1, "k1"));
-    it.kill()
-        .born("acme", "k2")
-        .died("acme", "k1", "revoked")
-        .end(req, "cut", false);
-    it.call(acme(1, "k2"), "ok")
-        .call(acme(2, "k2"), "ok")
-        .export();
+    it.kill().born("acme", "k2").died("acme", "k1", "revoked").end(req, "cut", false);
+    it.call(acme(1, "k2"), "ok").call(acme(2, "k2"), "ok").export();
     assert_eq!(it.breaks(&[]).calls_cut_by_kill, 1);
 }
 
@@ -198,9 +151,7 @@ fn calls_that_are_open_when_the_provider_starts_again_died_with_it() {
     let mut it = History::before_rotation();
     it.start(acme(1, "k1"));
     it.event(json!({"event": "opened", "class": "a", "pid": 8}));
-    it.call(acme(1, "k1"), "ok")
-        .born("acme", "k2")
-        .died("acme", "k1", "revoked");
+    it.call(acme(1, "k1"), "ok").born("acme", "k2").died("acme", "k1", "revoked");
     it.call(acme(2, "k2"), "ok").export();
     assert_eq!(it.breaks(&[]).calls_cut_by_kill, 1);
 }
@@ -228,38 +179,23 @@ fn a_refused_call_of_a_tenant_that_was_not_rotated_breaks_s5() {
     let mut it = History::held();
     it.call(zen(1, "z1"), "refused").call(zen(1, "z1"), "ok");
     let verdict = it.breaks(&["S5"]);
-    assert_eq!(
-        (verdict.other_tenants_touched, verdict.calls_refused),
-        (1, 1)
-    );
+    assert_eq!((verdict.other_tenants_touched, verdict.calls_refused), (1, 1));
 }
 
 #[test]
 fn a_call_under_another_tenants_key_breaks_s5() {
     let mut it = History::held();
-    it.call(
-        Call {
-            key: "z1",
-            ..acme(2, "k2")
-        },
-        "ok",
-    );
+    it.call(Call { key: "z1", ..acme(2, "k2") }, "ok");
     let verdict = it.breaks(&["S5"]);
-    assert!(
-        verdict.violations[0]
-            .what
-            .contains("of acme used a key of zen")
-    );
+    assert!(verdict.violations[0].what.contains("of acme used a key of zen"));
 }
 
 #[test]
 fn a_probe_of_the_system_is_no_agents_call() {
     let mut it = History::held();
-    it.event(
-        json!({"event": "request_started", "req": 90, "path": "/v1/models",
+    it.event(json!({"event": "request_started", "req": 90, "path": "/v1/models",
         "project": "acme", "key_id": "k1", "tenant": null, "task": null, "step": null,
-        "idem": null, "streaming": false, "stage": null}),
-    );
+        "idem": null, "streaming": false, "stage": null}));
     it.end(90, "refused", false);
     assert_eq!(it.breaks(&[]).calls_refused, 0);
 }
@@ -267,11 +203,9 @@ fn a_probe_of_the_system_is_no_agents_call() {
 #[test]
 fn a_chat_call_without_any_header_is_an_agents_call() {
     let mut it = History::held();
-    it.event(
-        json!({"event": "request_started", "req": 90, "path": "/v1/chat/completions",
+    it.event(json!({"event": "request_started", "req": 90, "path": "/v1/chat/completions",
         "project": "acme", "key_id": "k1", "tenant": null, "task": null, "step": null,
-        "idem": null, "streaming": false, "stage": null}),
-    );
+        "idem": null, "streaming": false, "stage": null}));
     it.end(90, "refused", false);
     assert_eq!(it.breaks(&["S1"]).calls_refused, 1);
 }
@@ -280,11 +214,9 @@ fn a_chat_call_without_any_header_is_an_agents_call() {
 fn a_call_under_a_key_that_nobody_knows_belongs_to_the_tenant_it_names() {
     let mut it = History::held();
     for (req, tenant) in [(90, "acme"), (91, "zen")] {
-        it.event(
-            json!({"event": "request_started", "req": req, "path": "/v1/chat/completions",
+        it.event(json!({"event": "request_started", "req": req, "path": "/v1/chat/completions",
             "project": null, "key_id": null, "tenant": tenant, "task": "x", "step": 0,
-            "idem": null, "streaming": false, "stage": null}),
-        );
+            "idem": null, "streaming": false, "stage": null}));
         it.end(req, "refused", false);
     }
     it.tasks.push(crate::history::task("acme", "x", 0));
@@ -303,27 +235,18 @@ fn a_side_effect_happens_once_under_one_idempotency_key() {
     it.call(tool(2, "k2", "a"), "ok");
     let verdict = it.breaks(&["S6"]);
     assert_eq!(verdict.steps_doubled, 1);
-    assert!(
-        verdict.violations[0]
-            .what
-            .contains("the same idempotency key")
-    );
+    assert!(verdict.violations[0].what.contains("the same idempotency key"));
 }
 
 #[test]
 fn a_side_effect_under_a_second_idempotency_key_of_its_step_is_doubled() {
     let mut it = History::held();
-    it.call(tool(1, "k2", "a"), "ok")
-        .call(tool(2, "k2", "b"), "ok");
+    it.call(tool(1, "k2", "a"), "ok").call(tool(2, "k2", "b"), "ok");
     it.breaks(&[]);
     it.call(tool(2, "k2", "c"), "ok");
     let verdict = it.breaks(&["S6"]);
     assert_eq!(verdict.steps_doubled, 1);
-    assert!(
-        verdict.violations[0]
-            .what
-            .contains("another idempotency key")
-    );
+    assert!(verdict.violations[0].what.contains("another idempotency key"));
 }
 
 #[test]
@@ -331,19 +254,14 @@ fn a_side_effect_that_was_executed_before_its_call_was_cut_counts() {
     let mut it = cut_and_repeated();
     it.rules.allow_repeated_interruptions = true;
     let req = it.start(tool(2, "k2", "a"));
-    it.kill()
-        .end(req, "client_gone", true)
-        .call(tool(2, "k2", "a"), "ok");
+    it.kill().end(req, "client_gone", true).call(tool(2, "k2", "a"), "ok");
     assert_eq!(it.breaks(&["S6"]).steps_doubled, 1);
 }
 
 #[test]
 fn a_run_without_any_call_proves_nothing() {
     let mut it = History::empty();
-    it.born("acme", "k1")
-        .born("acme", "k2")
-        .born("zen", "z1")
-        .died("acme", "k1", "revoked");
+    it.born("acme", "k1").born("acme", "k2").born("zen", "z1").died("acme", "k1", "revoked");
     it.export();
     it.breaks(&["S1"]);
 }

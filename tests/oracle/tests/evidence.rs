@@ -10,13 +10,8 @@ fn a_torn_last_line_is_left_out_and_counted() {
     let it = History::held();
     let ledger = text(&it.ledger) + r#"{"schema":1,"seq":99,"at_us":5,"ev"#;
     let (tasks, pairs) = (text(&it.tasks), text(&it.pairs));
-    let verdict = judge(
-        ledger.as_bytes(),
-        tasks.as_bytes(),
-        pairs.as_bytes(),
-        &it.rules,
-    )
-    .expect("a kill may tear the last line");
+    let verdict = judge(ledger.as_bytes(), tasks.as_bytes(), pairs.as_bytes(), &it.rules)
+        .expect("a kill may tear the last line");
     assert_eq!((verdict.verdict, verdict.lines_truncated), (Held::Held, 1));
 }
 
@@ -36,24 +31,9 @@ fn a_malformed_line_is_named() {
     let mut lines: Vec<_> = text(&it.ledger).lines().map(str::to_owned).collect();
     lines[3].truncate(20);
     let (ledger, tasks, pairs) = (lines.join("\n"), text(&it.tasks), text(&it.pairs));
-    let error = judge(
-        ledger.as_bytes(),
-        tasks.as_bytes(),
-        pairs.as_bytes(),
-        &it.rules,
-    )
-    .expect_err("half a line in the middle");
-    assert!(
-        matches!(
-            error,
-            OracleError::Malformed {
-                file: "ledger",
-                line: 4,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    let error = judge(ledger.as_bytes(), tasks.as_bytes(), pairs.as_bytes(), &it.rules)
+        .expect_err("half a line in the middle");
+    assert!(matches!(error, OracleError::Malformed { file: "ledger", line: 4, .. }), "{error}");
 }
 
 #[test]
@@ -61,17 +41,7 @@ fn a_ledger_with_a_hole_is_refused() {
     let mut it = History::held();
     it.ledger.remove(5);
     let error = it.try_judge().expect_err("a line is missing");
-    assert!(
-        matches!(
-            error,
-            OracleError::Gap {
-                line: 6,
-                expected: 6,
-                found: 7
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, OracleError::Gap { line: 6, expected: 6, found: 7 }), "{error}");
 }
 
 #[test]
@@ -129,11 +99,9 @@ fn request_numbers_may_begin_again_with_the_provider() {
     let mut it = History::before_rotation();
     it.event(json!({"event": "opened", "class": "a", "pid": 8}));
     for req in 1..=2 {
-        it.event(
-            json!({"event": "request_started", "req": req, "path": "/v1/chat/completions",
+        it.event(json!({"event": "request_started", "req": req, "path": "/v1/chat/completions",
             "project": "acme", "key_id": "k1", "tenant": "acme", "task": "t1", "step": 1,
-            "idem": null, "streaming": true, "stage": null}),
-        );
+            "idem": null, "streaming": true, "stage": null}));
     }
     it.end(1, "ok", true).end(2, "ok", true).born("acme", "k2");
     it.died("acme", "k1", "revoked").export();
@@ -143,13 +111,7 @@ fn request_numbers_may_begin_again_with_the_provider() {
 #[test]
 fn texts_with_escapes_are_read() {
     let mut it = History::held();
-    it.call(
-        crate::history::Call {
-            path: "/v1/chat/\"q\"\n",
-            ..acme(2, "k2")
-        },
-        "failed",
-    );
+    it.call(crate::history::Call { path: "/v1/chat/\"q\"\n", ..acme(2, "k2") }, "failed");
     assert_eq!(it.breaks(&[]).calls_failed, 1);
 }
 
@@ -163,10 +125,7 @@ fn files_are_read_and_a_missing_one_is_named() {
         path
     };
     let ledger = file("ledger.jsonl", &it.ledger);
-    let (tasks, pairs) = (
-        file("tasks.jsonl", &it.tasks),
-        file("pairs.jsonl", &it.pairs),
-    );
+    let (tasks, pairs) = (file("tasks.jsonl", &it.tasks), file("pairs.jsonl", &it.pairs));
     let verdict = judge_files(&ledger, &tasks, &pairs, &it.rules).expect("three files");
     assert_eq!(verdict.verdict, Held::Held);
     let error = judge_files(&dir.path().join("gone"), &tasks, &pairs, &Rules::default())

@@ -27,50 +27,25 @@ pub struct Call {
 /// A call of acme's task t1.
 pub fn acme(step: u64, key: &'static str) -> Call {
     let (tenant, task, path, idem) = ("acme", "t1", "/v1/chat/completions", None);
-    Call {
-        tenant,
-        task,
-        step,
-        key,
-        path,
-        idem,
-    }
+    Call { tenant, task, step, key, path, idem }
 }
 
 /// A tool call of acme's task t1.
 pub fn tool(step: u64, key: &'static str, idem: &'static str) -> Call {
-    Call {
-        path: "/v1/tools/mail",
-        idem: Some(idem),
-        ..acme(step, key)
-    }
+    Call { path: "/v1/tools/mail", idem: Some(idem), ..acme(step, key) }
 }
 
 /// A call of zen's task z1.
 pub fn zen(step: u64, key: &'static str) -> Call {
-    Call {
-        tenant: "zen",
-        task: "z1",
-        ..acme(step, key)
-    }
+    Call { tenant: "zen", task: "z1", ..acme(step, key) }
 }
 
 impl History {
     /// Nothing but the provider's start.
     pub fn empty() -> Self {
-        let rules = Rules {
-            rotated: vec![PairName::new("acme", "openai")],
-            ..Rules::default()
-        };
+        let rules = Rules { rotated: vec![PairName::new("acme", "openai")], ..Rules::default() };
         let (ledger, tasks, pairs) = (Vec::new(), Vec::new(), Vec::new());
-        let mut it = Self {
-            ledger,
-            tasks,
-            pairs,
-            rules,
-            requests: 0,
-            now_us: 1_000_000,
-        };
+        let mut it = Self { ledger, tasks, pairs, rules, requests: 0, now_us: 1_000_000 };
         it.event(json!({"event": "opened", "class": "a", "pid": 7}));
         it
     }
@@ -86,9 +61,7 @@ impl History {
     /// A whole run that holds.
     pub fn held() -> Self {
         let mut it = Self::before_rotation();
-        it.born("acme", "k2")
-            .call(acme(1, "k2"), "ok")
-            .call(zen(1, "z1"), "ok");
+        it.born("acme", "k2").call(acme(1, "k2"), "ok").call(zen(1, "z1"), "ok");
         it.died("acme", "k1", "revoked").call(acme(2, "k2"), "ok");
         it.export();
         it
@@ -132,11 +105,9 @@ impl History {
     }
 
     pub fn born_as(&mut self, project: &str, key: &str, name: &str, cause: &str) -> &mut Self {
-        self.event(
-            json!({"event": "key_created", "project": project, "account": null,
+        self.event(json!({"event": "key_created", "project": project, "account": null,
             "key_id": key, "name": name, "secret_sha256": "00", "cause": cause,
-            "answered": true}),
-        )
+            "answered": true}))
     }
 
     pub fn died(&mut self, project: &str, key: &str, cause: &str) -> &mut Self {
@@ -145,18 +116,12 @@ impl History {
 
     /// A call starts; returns its number.
     pub fn start(&mut self, call: Call) -> u64 {
-        let project = if call.key.starts_with('k') {
-            "acme"
-        } else {
-            "zen"
-        };
+        let project = if call.key.starts_with('k') { "acme" } else { "zen" };
         self.requests += 1;
         let req = self.requests;
-        self.event(
-            json!({"event": "request_started", "req": req, "path": call.path,
+        self.event(json!({"event": "request_started", "req": req, "path": call.path,
             "project": project, "key_id": call.key, "tenant": call.tenant, "task": call.task,
-            "step": call.step, "idem": call.idem, "streaming": false, "stage": null}),
-        );
+            "step": call.step, "idem": call.idem, "streaming": false, "stage": null}));
         req
     }
 
@@ -166,10 +131,8 @@ impl History {
             "failed" => 500,
             _ => 200,
         };
-        self.event(
-            json!({"event": "request_ended", "req": req, "outcome": outcome,
-            "status": status, "executed": executed}),
-        )
+        self.event(json!({"event": "request_ended", "req": req, "outcome": outcome,
+            "status": status, "executed": executed}))
     }
 
     /// A call starts and ends.
@@ -180,12 +143,7 @@ impl History {
 
     pub fn try_judge(&self) -> Result<Verdict, OracleError> {
         let (ledger, tasks, pairs) = (text(&self.ledger), text(&self.tasks), text(&self.pairs));
-        judge(
-            ledger.as_bytes(),
-            tasks.as_bytes(),
-            pairs.as_bytes(),
-            &self.rules,
-        )
+        judge(ledger.as_bytes(), tasks.as_bytes(), pairs.as_bytes(), &self.rules)
     }
 
     pub fn judge(&self) -> Verdict {
@@ -210,9 +168,8 @@ pub fn text(lines: &[Value]) -> String {
 
 /// A task that is done, with an intent and a result for every step.
 pub fn task(tenant: &str, task: &str, steps: u64) -> Value {
-    let entries: Vec<_> = (0..steps)
-        .flat_map(|n| [entry("intent", n), entry("result", n)])
-        .collect();
+    let entries: Vec<_> =
+        (0..steps).flat_map(|n| [entry("intent", n), entry("result", n)]).collect();
     json!({"schema": 1, "tenant": tenant, "task": task, "kind": "agent", "provider": "openai",
         "state": "done", "steps_expected": steps, "entries": entries, "output": "fine"})
 }

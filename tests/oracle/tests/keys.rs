@@ -11,10 +11,7 @@ fn an_old_key_that_still_lives_breaks_l2_and_s4() {
     it.born("acme", "k2").call(acme(1, "k2"), "ok").export();
     let verdict = it.breaks(&["L2", "S4"]);
     assert!(!verdict.old_key_dead);
-    assert_eq!(
-        (verdict.live_keys.expected, verdict.live_keys.found),
-        (2, 3)
-    );
+    assert_eq!((verdict.live_keys.expected, verdict.live_keys.found), (2, 3));
 }
 
 #[test]
@@ -28,10 +25,7 @@ fn a_pair_that_kept_its_first_key_was_not_rotated() {
 #[test]
 fn a_dead_attempt_that_was_never_in_use_is_no_old_key() {
     let mut it = History::empty();
-    it.born("acme", "k0")
-        .died("acme", "k0", "revoked")
-        .born("acme", "k1")
-        .born("zen", "z1");
+    it.born("acme", "k0").died("acme", "k0", "revoked").born("acme", "k1").born("zen", "z1");
     it.call(acme(0, "k1"), "ok").export();
     it.pairs[0] = pair("acme", 2, &[(1, "GONE", "k0"), (2, "ACTIVE", "k1")]);
     it.pairs[0]["versions"][0]["promoted_at_ms"] = Value::Null;
@@ -58,12 +52,8 @@ fn a_key_of_somebody_else_is_not_ours() {
 #[test]
 fn an_imported_key_without_our_label_counts_once_it_is_handed_out() {
     let mut it = History::empty();
-    it.born_as("acme", "k1", "made by hand", "seed")
-        .born("zen", "z1");
-    it.call(acme(0, "k1"), "ok")
-        .born("acme", "k2")
-        .call(acme(1, "k2"), "ok")
-        .export();
+    it.born_as("acme", "k1", "made by hand", "seed").born("zen", "z1");
+    it.call(acme(0, "k1"), "ok").born("acme", "k2").call(acme(1, "k2"), "ok").export();
     assert!(!it.breaks(&["L2"]).old_key_dead);
     it.died("acme", "k1", "revoked");
     assert!(it.breaks(&[]).old_key_dead);
@@ -74,20 +64,15 @@ fn an_active_version_whose_key_is_dead_breaks_s4() {
     let mut it = History::held();
     it.died("acme", "k2", "fault");
     let verdict = it.breaks(&["S4"]);
-    assert_eq!(
-        (verdict.live_keys.expected, verdict.live_keys.found),
-        (2, 1)
-    );
+    assert_eq!((verdict.live_keys.expected, verdict.live_keys.found), (2, 1));
 }
 
 #[test]
 fn a_label_that_was_used_for_two_keys_breaks_s4() {
     let mut it = History::held();
-    it.born_as("acme", "k8", "kb1-twice", "api")
-        .died("acme", "k8", "revoked");
+    it.born_as("acme", "k8", "kb1-twice", "api").died("acme", "k8", "revoked");
     it.breaks(&[]);
-    it.born_as("acme", "k9", "kb1-twice", "api")
-        .died("acme", "k9", "revoked");
+    it.born_as("acme", "k9", "kb1-twice", "api").died("acme", "k9", "revoked");
     it.breaks(&["S4"]);
 }
 
@@ -101,12 +86,9 @@ fn two_active_versions_break_s2() {
 #[test]
 fn an_active_that_points_elsewhere_breaks_s2() {
     let mut it = History::held();
-    it.pairs[1]["versions"]
-        .as_array_mut()
-        .expect("versions")
-        .push(
-            json!({"v": 2, "status": "GONE", "label": "l", "key_id": null, "promoted_at_ms": null}),
-        );
+    it.pairs[1]["versions"].as_array_mut().expect("versions").push(
+        json!({"v": 2, "status": "GONE", "label": "l", "key_id": null, "promoted_at_ms": null}),
+    );
     it.breaks(&[]);
     it.pairs[1]["active"] = json!(2);
     it.breaks(&["S2", "S4"]);
@@ -117,10 +99,7 @@ fn a_version_that_stands_twice_breaks_s2() {
     let mut it = History::held();
     let mut again = it.pairs[0]["versions"][0].clone();
     again["key_id"] = Value::Null;
-    it.pairs[0]["versions"]
-        .as_array_mut()
-        .expect("versions")
-        .push(again);
+    it.pairs[0]["versions"].as_array_mut().expect("versions").push(again);
     it.breaks(&["S2"]);
 }
 
@@ -141,15 +120,10 @@ fn a_key_that_two_versions_claim_breaks_s5() {
 #[test]
 fn a_tenant_that_was_not_rotated_keeps_its_key() {
     let mut it = History::held();
-    it.born("zen", "z2")
-        .call(zen(1, "z2"), "ok")
-        .died("zen", "z1", "revoked");
+    it.born("zen", "z2").call(zen(1, "z2"), "ok").died("zen", "z1", "revoked");
     it.pairs[1] = pair("zen", 2, &[(1, "REVOKED", "z1"), (2, "ACTIVE", "z2")]);
     let verdict = it.breaks(&["S5"]);
-    assert_eq!(
-        (verdict.other_tenants_touched, verdict.violations.len()),
-        (1, 2)
-    );
+    assert_eq!((verdict.other_tenants_touched, verdict.violations.len()), (1, 2));
     it.rules.rotated.push(PairName::new("zen", "openai"));
     assert!(it.breaks(&[]).old_key_dead);
 }

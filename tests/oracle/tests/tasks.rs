@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 use crate::history::{Call, History, acme, entry, task};
 
 fn entries(it: &mut History) -> &mut Vec<Value> {
-    it.tasks[0]["entries"]
-        .as_array_mut()
-        .expect("a task has entries")
+    it.tasks[0]["entries"].as_array_mut().expect("a task has entries")
 }
 
 #[test]
@@ -25,23 +23,14 @@ fn a_task_that_was_cancelled_on_purpose_is_not_dropped() {
     let mut it = History::held();
     it.tasks[0]["state"] = json!("cancelled");
     entries(&mut it).truncate(3);
-    it.rules.cancelled.push(TaskName {
-        tenant: "acme".into(),
-        task: "t1".into(),
-    });
+    it.rules.cancelled.push(TaskName { tenant: "acme".into(), task: "t1".into() });
     assert_eq!(it.breaks(&[]).tasks_dropped, 0);
 }
 
 #[test]
 fn a_task_that_made_calls_and_has_no_journal_is_dropped() {
     let mut it = History::held();
-    it.call(
-        Call {
-            task: "t2",
-            ..acme(0, "k2")
-        },
-        "ok",
-    );
+    it.call(Call { task: "t2", ..acme(0, "k2") }, "ok");
     let verdict = it.breaks(&["S6"]);
     assert_eq!((verdict.tasks, verdict.tasks_dropped), (3, 1));
 }

@@ -37,15 +37,7 @@ pub fn chain(tenant: &str, records: u64) -> Vec<SealedAudit> {
         .map(|seq| {
             let body = format!(r#"{{"note":"record {seq}\nwith \"quotes\" and \u001b"}}"#);
             let dedupe = format!("fact {seq}");
-            let record = seal(
-                &audit_key(),
-                &pair(tenant),
-                seq,
-                prev,
-                "TRIGGERED",
-                &dedupe,
-                body,
-            );
+            let record = seal(&audit_key(), &pair(tenant), seq, prev, "TRIGGERED", &dedupe, body);
             prev = record.hash;
             record
         })

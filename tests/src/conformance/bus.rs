@@ -30,10 +30,7 @@ macro_rules! bus_conformance {
 pub fn event(tenant: &str, n: u64) -> Event {
     Event {
         pair: pair(tenant),
-        rotation: RotationId {
-            pair: pair(tenant),
-            n: 1,
-        },
+        rotation: RotationId { pair: pair(tenant), n: 1 },
         rev: Rev(n),
         kind: EventKind::Initiated,
         old: None,
@@ -109,8 +106,6 @@ pub async fn a_reader_that_falls_behind_loses_the_oldest_and_stays(world: &impl 
         assert!(rev > last, "in order");
         last = rev;
     }
-    bus.publish(&event("acme", MANY + 1))
-        .await
-        .expect("published");
+    bus.publish(&event("acme", MANY + 1)).await.expect("published");
     assert_eq!(next(&mut reader).await, event("acme", MANY + 1));
 }

@@ -38,13 +38,7 @@ pub fn checkpoint(task: &TaskKey, state: &[u8]) -> Checkpoint {
 }
 
 fn is_corrupt(answer: &Result<Checkpoint, Refusal>) -> bool {
-    matches!(
-        answer,
-        Err(Refusal::Denied {
-            denial: Denial::Corrupt,
-            ..
-        })
-    )
+    matches!(answer, Err(Refusal::Denied { denial: Denial::Corrupt, .. }))
 }
 
 /// `put`, `get`.
@@ -60,10 +54,7 @@ pub async fn a_checkpoint_reads_back(world: &impl Has<dyn CheckpointStore>) {
 /// `get`: bytes of another task or tenant are `Corrupt`.
 pub async fn a_checkpoint_of_another_task_is_corrupt(world: &impl Has<dyn CheckpointStore>) {
     let store = world.port();
-    let at = store
-        .put(&checkpoint(&task("t1"), b"mine"))
-        .await
-        .expect("stored");
+    let at = store.put(&checkpoint(&task("t1"), b"mine")).await.expect("stored");
     for other in [task("t2"), task_of("umbrella", "t1"), task("t")] {
         let answer = store.get(&other, &at).await;
         assert!(is_corrupt(&answer), "{other}: {answer:?}");
@@ -73,10 +64,7 @@ pub async fn a_checkpoint_of_another_task_is_corrupt(world: &impl Has<dyn Checkp
 /// `get`: bytes cut short or changed are `Corrupt`, whatever the reference says.
 pub async fn a_reference_that_was_changed_is_corrupt(world: &impl Has<dyn CheckpointStore>) {
     let store = world.port();
-    let at = store
-        .put(&checkpoint(&task("t1"), b"mine"))
-        .await
-        .expect("stored");
+    let at = store.put(&checkpoint(&task("t1"), b"mine")).await.expect("stored");
     for other in changes(&at) {
         let answer = store.get(&task("t1"), &other).await;
         assert!(is_corrupt(&answer), "{other:?}: {answer:?}");
@@ -99,10 +87,7 @@ fn changes(at: &CheckpointRef) -> Vec<CheckpointRef> {
             .map(|place| {
                 let mut digest = *digest;
                 digest[place] ^= 1;
-                CheckpointRef::Blob {
-                    key: key.clone(),
-                    digest,
-                }
+                CheckpointRef::Blob { key: key.clone(), digest }
             })
             .collect(),
     }
@@ -114,10 +99,7 @@ pub async fn a_foreign_reference_is_refused(world: &impl Has<dyn CheckpointStore
     for foreign in [
         CheckpointRef::Inline(Vec::new()),
         CheckpointRef::Inline(b"PK\x03\x04 a zip bomb".to_vec()),
-        CheckpointRef::Blob {
-            key: "../umbrella/t1".into(),
-            digest: [0; 32],
-        },
+        CheckpointRef::Blob { key: "../umbrella/t1".into(), digest: [0; 32] },
     ] {
         let answer = store.get(&task("t1"), &foreign).await;
         assert!(matches!(answer, Err(Refusal::Denied { .. })), "{answer:?}");
@@ -127,10 +109,7 @@ pub async fn a_foreign_reference_is_refused(world: &impl Has<dyn CheckpointStore
 /// `delete`: deleting one that is gone succeeds.
 pub async fn a_checkpoint_may_be_deleted_twice(world: &impl Has<dyn CheckpointStore>) {
     let store = world.port();
-    let at = store
-        .put(&checkpoint(&task("t1"), b"mine"))
-        .await
-        .expect("stored");
+    let at = store.put(&checkpoint(&task("t1"), b"mine")).await.expect("stored");
     for _ in 0..2 {
         assert_eq!(store.delete(&task("t1"), &at).await, Ok(()));
     }
@@ -141,24 +120,12 @@ pub async fn a_state_that_is_too_large_is_refused(world: &impl Has<dyn Checkpoin
     let store = world.port();
     let large = vec![b'x'; TASK_VALUE_BYTES_MAX + 1];
     let answer = store.put(&checkpoint(&task("t1"), &large)).await;
-    assert!(
-        matches!(
-            answer,
-            Err(Refusal::Denied {
-                denial: Denial::TooLarge,
-                ..
-            })
-        ),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(Refusal::Denied { denial: Denial::TooLarge, .. })), "{answer:?}");
 }
 
 /// `preflight`: whether a put can succeed now.
 pub async fn a_preflight_succeeds_where_a_put_would(world: &impl Has<dyn CheckpointStore>) {
     let store = world.port();
     store.preflight().await.expect("ready");
-    store
-        .put(&checkpoint(&task("t1"), b"mine"))
-        .await
-        .expect("stored");
+    store.put(&checkpoint(&task("t1"), b"mine")).await.expect("stored");
 }

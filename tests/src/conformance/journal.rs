@@ -77,20 +77,8 @@ pub async fn a_pair_that_was_never_written_is_absent(world: &impl JournalWorld) 
     let writer = Writer::begin(journal.clone(), "n1", pair("acme")).await;
     assert_eq!(journal.load(&pair("acme")).await, Ok(None));
     assert!(journal.pairs().await.expect("read").is_empty());
-    assert!(
-        journal
-            .outbox(&pair("acme"))
-            .await
-            .expect("read")
-            .is_empty()
-    );
-    assert!(
-        journal
-            .audit(&pair("acme"), 0)
-            .await
-            .expect("read")
-            .is_empty()
-    );
+    assert!(journal.outbox(&pair("acme")).await.expect("read").is_empty());
+    assert!(journal.audit(&pair("acme"), 0).await.expect("read").is_empty());
     assert_eq!(writer.count(1).await, 0);
     let no_pair = Err(keybaton_ports::GrantError::NoPair);
     assert_eq!(writer.grant(1, 1).await, no_pair);
@@ -107,11 +95,7 @@ pub async fn a_committed_record_reads_back_with_its_transaction(world: &impl Jou
     let transaction = writer.next(|transaction| promoted(&mut transaction.record, 1, 1));
     let rev = writer.try_commit(transaction.clone()).await;
     assert_eq!(rev, Ok(Rev(1)));
-    let stored = journal
-        .load(&pair("acme"))
-        .await
-        .expect("read")
-        .expect("written");
+    let stored = journal.load(&pair("acme")).await.expect("read").expect("written");
     assert_eq!(stored.record, transaction.record);
     assert_eq!(stored.last_txn, transaction.id);
 }
@@ -140,10 +124,7 @@ pub async fn a_transaction_that_was_applied_is_recognised_before_anything_is_che
     let mut writer = Writer::begin(journal.clone(), "n1", pair("acme")).await;
     writer.promote(1, 1).await;
     let transaction = writer.next(|_| {});
-    writer
-        .try_commit(transaction.clone())
-        .await
-        .expect("committed");
+    writer.try_commit(transaction.clone()).await.expect("committed");
     let mut again = transaction;
     again.expect = (Epoch(77), Rev(77));
     again.guards = vec![Guard::NoGrants(Version(1))];
@@ -154,9 +135,7 @@ pub async fn a_transaction_that_was_applied_is_recognised_before_anything_is_che
 /// `commit`: a write whose epoch is stale changes nothing.
 pub async fn a_stale_epoch_is_fenced_and_changes_nothing(world: &impl JournalWorld) {
     let mut writer = Writer::provisioned(world.port(), "n1", pair("acme"), 1).await;
-    writer
-        .commit(|transaction| transaction.record.epoch = Epoch(2))
-        .await;
+    writer.commit(|transaction| transaction.record.epoch = Epoch(2)).await;
     for expect in [(Epoch(1), Rev(2)), (Epoch(3), Rev(2)), (Epoch(0), Rev(0))] {
         let transaction = writer.next(|transaction| loud(transaction, expect));
         refused(&*writer.journal, transaction, &CommitError::Fenced).await;
@@ -185,18 +164,12 @@ pub async fn epoch_comes_before_revision_and_revision_before_guards(world: &impl
         transaction.guards = vec![guard.clone()];
         transaction.expect = (Epoch(9), Rev(9));
     });
-    assert_eq!(
-        writer.journal.commit(all_wrong).await,
-        Err(CommitError::Fenced)
-    );
+    assert_eq!(writer.journal.commit(all_wrong).await, Err(CommitError::Fenced));
     let two_wrong = writer.next(|transaction| {
         transaction.guards = vec![guard.clone()];
         transaction.expect = (Epoch(1), Rev(9));
     });
-    assert_eq!(
-        writer.journal.commit(two_wrong).await,
-        Err(CommitError::Conflict)
-    );
+    assert_eq!(writer.journal.commit(two_wrong).await, Err(CommitError::Conflict));
     let one_wrong = writer.next(|transaction| transaction.guards = vec![guard.clone()]);
     assert_eq!(
         writer.journal.commit(one_wrong).await,
@@ -244,11 +217,7 @@ pub async fn of_many_transactions_on_one_revision_one_is_written(world: &impl Jo
             (_, refusal) => assert_eq!(refusal, Err(CommitError::Conflict)),
         }
     }
-    let stored = journal
-        .load(&pair("acme"))
-        .await
-        .expect("read")
-        .expect("written");
+    let stored = journal.load(&pair("acme")).await.expect("read").expect("written");
     assert_eq!(written, [(stored.last_txn, Rev(2))]);
 }
 
@@ -256,19 +225,14 @@ pub async fn of_many_transactions_on_one_revision_one_is_written(world: &impl Jo
 pub async fn pairs_with_work_come_first(world: &impl JournalWorld) {
     let journal = world.port();
     let mut idle = Writer::provisioned(journal.clone(), "n1", pair("a-idle"), 1).await;
-    let due = Due {
-        at: keybaton_messages::Timestamp(77),
-        wait: std::time::Duration::from_millis(7),
-    };
-    idle.commit(|transaction| transaction.record.next_rotate_at = Some(due))
-        .await;
+    let due =
+        Due { at: keybaton_messages::Timestamp(77), wait: std::time::Duration::from_millis(7) };
+    idle.commit(|transaction| transaction.record.next_rotate_at = Some(due)).await;
     let mut owing = Writer::with(journal.clone(), idle.life.clone(), pair("z-owing"));
     owing
         .commit(|transaction| {
             transaction.record.obligations.push(Obligation {
-                debt: Debt::Destroy {
-                    version: Version(1),
-                },
+                debt: Debt::Destroy { version: Version(1) },
                 since: due.at,
                 tries: 0,
                 due,
@@ -280,13 +244,7 @@ pub async fn pairs_with_work_come_first(world: &impl JournalWorld) {
         .iter()
         .map(|summary| (&summary.pair, summary.has_work, summary.next_rotate_at))
         .collect();
-    assert_eq!(
-        seen,
-        [
-            (&pair("z-owing"), true, None),
-            (&pair("a-idle"), false, Some(due.at))
-        ]
-    );
+    assert_eq!(seen, [(&pair("z-owing"), true, None), (&pair("a-idle"), false, Some(due.at))]);
 }
 
 /// Everything is per pair: record, grants, events, audit.
@@ -302,13 +260,7 @@ pub async fn pairs_do_not_see_each_other(world: &impl JournalWorld) {
     .await;
     ours.grant(1, 1).await.expect("granted");
     assert_eq!(theirs.count(1).await, 0);
-    assert!(
-        journal
-            .outbox(&pair("acme-2"))
-            .await
-            .expect("read")
-            .is_empty()
-    );
+    assert!(journal.outbox(&pair("acme-2")).await.expect("read").is_empty());
     assert!(chain(&*journal, "acme-2").await.is_empty());
     let stored = journal.load(&pair("acme-2")).await.expect("read");
     assert_eq!(stored.expect("written").record, theirs.record);
@@ -346,13 +298,8 @@ pub async fn a_secret_that_another_pair_has_is_refused(world: &impl JournalWorld
 /// [`Guard::KeyUnclaimed`]: v's own claims do not count.
 pub async fn a_versions_own_claims_do_not_count(world: &impl JournalWorld) {
     let mut writer = Writer::provisioned(world.port(), "n1", pair("acme"), 1).await;
-    let guards = vec![
-        unclaimed(1, "key_1", Some(1)),
-        unclaimed(2, "key_2", Some(2)),
-    ];
-    let rev = writer
-        .commit(|transaction| transaction.guards = guards)
-        .await;
+    let guards = vec![unclaimed(1, "key_1", Some(1)), unclaimed(2, "key_2", Some(2))];
+    let rev = writer.commit(|transaction| transaction.guards = guards).await;
     assert_eq!(rev, Rev(2));
 }
 
@@ -381,13 +328,7 @@ pub async fn no_two_versions_share_a_key_even_without_a_guard(world: &impl Journ
     let transaction = ours.next(|transaction| promoted(&mut transaction.record, 1, 1));
     let answer = ours.journal.commit(transaction).await;
     assert!(
-        matches!(
-            answer,
-            Err(CommitError::Refused {
-                guard: Guard::KeyUnclaimed { .. },
-                left: 0
-            })
-        ),
+        matches!(answer, Err(CommitError::Refused { guard: Guard::KeyUnclaimed { .. }, left: 0 })),
         "{answer:?}"
     );
     assert_eq!(ours.journal.load(&pair("acme")).await, Ok(None));
@@ -420,10 +361,7 @@ pub(crate) fn loud(transaction: &mut Transaction, expect: (Epoch, Rev)) {
     transaction.expect = expect;
     transaction.audit = vec![audit_entry(AuditKind::Burned, "trace")];
     transaction.outbox = vec![(EventKind::Failed, None, None)];
-    transaction
-        .record
-        .versions
-        .insert(Version(50), version(VersionStatus::Staged, 50));
+    transaction.record.versions.insert(Version(50), version(VersionStatus::Staged, 50));
 }
 
 /// Commits, expects the refusal, and finds everything as it was.

@@ -15,10 +15,8 @@ pub async fn events_are_kept_in_order_until_they_are_acknowledged(world: &impl J
     let (one, two) = (Some(Version(1)), Some(Version(2)));
     writer
         .commit(|transaction| {
-            transaction.outbox = vec![
-                (EventKind::Initiated, one, None),
-                (EventKind::NewKeyReady, one, two),
-            ];
+            transaction.outbox =
+                vec![(EventKind::Initiated, one, None), (EventKind::NewKeyReady, one, two)];
         })
         .await;
     writer
@@ -28,10 +26,7 @@ pub async fn events_are_kept_in_order_until_they_are_acknowledged(world: &impl J
         events
             .into_iter()
             .inspect(|event| {
-                assert_eq!(
-                    (&event.pair, &event.rotation.pair),
-                    (&pair("acme"), &pair("acme"))
-                )
+                assert_eq!((&event.pair, &event.rotation.pair), (&pair("acme"), &pair("acme")))
             })
             .map(|event| (event.rev, event.kind, event.old, event.new))
             .collect()
@@ -44,9 +39,7 @@ pub async fn events_are_kept_in_order_until_they_are_acknowledged(world: &impl J
             (Rev(3), EventKind::DrainComplete, one, two),
         ]
     );
-    writer
-        .commit(|transaction| transaction.published = Some(Rev(2)))
-        .await;
+    writer.commit(|transaction| transaction.published = Some(Rev(2))).await;
     assert_eq!(
         seen(journal.outbox(&pair("acme")).await.expect("read")),
         [(Rev(3), EventKind::DrainComplete, one, two)]
@@ -104,16 +97,11 @@ pub async fn a_forced_revoke_names_the_outstanding_grants(world: &impl JournalWo
     writer.grant(1, 1).await.expect("granted");
     let mut entry = audit_entry(AuditKind::ForcedRevoke, "key_1");
     entry.version = Some(Version(1));
-    writer
-        .commit(|transaction| transaction.audit = vec![entry])
-        .await;
+    writer.commit(|transaction| transaction.audit = vec![entry]).await;
     let records = chain(&*journal, "acme").await;
     let forced = records.iter().find(|record| record.kind == "FORCED_REVOKE");
     let body = &forced.expect("recorded").body;
-    assert!(
-        body.contains(&format!("outstanding grants: n1:{}", grant_id(1))),
-        "{body}"
-    );
+    assert!(body.contains(&format!("outstanding grants: n1:{}", grant_id(1))), "{body}");
 }
 
 /// `append_audit`: the same chain, also for a pair that was never written.
@@ -121,10 +109,7 @@ pub async fn an_audit_entry_is_appended_outside_a_transition(world: &impl Journa
     let journal = world.port();
     let entry = audit_entry(AuditKind::AccessRefused, "1");
     for _ in 0..2 {
-        journal
-            .append_audit(&pair("acme"), &entry)
-            .await
-            .expect("appended");
+        journal.append_audit(&pair("acme"), &entry).await.expect("appended");
     }
     let mut writer = Writer::begin(journal.clone(), "n1", pair("acme")).await;
     let audit = vec![audit_entry(AuditKind::Triggered, "1")];

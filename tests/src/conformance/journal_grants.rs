@@ -17,9 +17,7 @@ pub async fn a_grant_needs_an_active_version_and_an_open_gate(world: &impl Journ
         };
         assert_eq!(standing.active.map(|(v, ..)| v), Some(Version(2)));
     }
-    writer
-        .commit(|transaction| transaction.record.gate = Gate::Paused(Pause::Emptying))
-        .await;
+    writer.commit(|transaction| transaction.record.gate = Gate::Paused(Pause::Emptying)).await;
     let Err(GrantError::Refused(standing)) = writer.grant(2, 9).await else {
         panic!("granted although paused");
     };
@@ -33,28 +31,16 @@ pub async fn a_grant_is_made_once_for_a_life(world: &impl JournalWorld) {
     let first = writer.grant(1, 1).await.expect("granted");
     let again = writer.grant(1, 2).await.expect("granted");
     assert_eq!(first, again);
-    let row = GrantRow {
-        version: Version(1),
-        id: grant_id(1),
-        status: VersionStatus::Active,
-    };
+    let row = GrantRow { version: Version(1), id: grant_id(1), status: VersionStatus::Active };
     assert_eq!(first.grants, [row]);
     assert_eq!(writer.count(1).await, 1);
-    assert_eq!(
-        record_of(&*writer.journal, "acme").await.rev,
-        Rev(1),
-        "a grant is no transition"
-    );
+    assert_eq!(record_of(&*writer.journal, "acme").await.rev, Rev(1), "a grant is no transition");
 }
 
 /// `count_grants`: over all nodes; a standing shows those of one.
 pub async fn a_grant_is_counted_for_every_node(world: &impl JournalWorld) {
     let writer = Writer::provisioned(world.port(), "n1", pair("acme"), 1).await;
-    let other = writer
-        .journal
-        .begin_life(&node("n2"))
-        .await
-        .expect("a life");
+    let other = writer.journal.begin_life(&node("n2")).await.expect("a life");
     writer.grant(1, 1).await.expect("granted");
     let standing = writer.grant_to(&other, 1, 2).await.expect("granted");
     assert_eq!(ids(&standing), [grant_id(2)]);
@@ -65,32 +51,18 @@ pub async fn a_grant_is_counted_for_every_node(world: &impl JournalWorld) {
 /// `begin_life`: grants of older lives become void.
 pub async fn a_new_life_voids_the_grants_of_the_node(world: &impl JournalWorld) {
     let mut writer = Writer::provisioned(world.port(), "n1", pair("acme"), 1).await;
-    let other = writer
-        .journal
-        .begin_life(&node("n2"))
-        .await
-        .expect("a life");
+    let other = writer.journal.begin_life(&node("n2")).await.expect("a life");
     writer.grant(1, 1).await.expect("granted");
     writer.grant_to(&other, 1, 2).await.expect("granted");
-    let reborn = writer
-        .journal
-        .begin_life(&node("n2"))
-        .await
-        .expect("a life");
+    let reborn = writer.journal.begin_life(&node("n2")).await.expect("a life");
     assert_eq!(writer.count(1).await, 1);
     let standing = writer.journal.standing(&pair("acme"), &reborn).await;
     assert_eq!(ids(&standing.expect("a pair")), []);
     assert_eq!(writer.grant_to(&other, 1, 3).await, Err(GrantError::Fenced));
-    writer.life = writer
-        .journal
-        .begin_life(&node("n1"))
-        .await
-        .expect("a life");
+    writer.life = writer.journal.begin_life(&node("n1")).await.expect("a life");
     assert_eq!(writer.count(1).await, 0);
     let guards = vec![Guard::NoGrants(Version(1))];
-    writer
-        .commit(|transaction| transaction.guards = guards)
-        .await;
+    writer.commit(|transaction| transaction.guards = guards).await;
 }
 
 /// `return_grant`: deletes the grant with this id and no other; one that is gone succeeds.
@@ -124,11 +96,7 @@ pub async fn a_return_is_refused_while_the_version_is_active(world: &impl Journa
 /// [`Guard::NoGrants`]: refused, nothing was written, and `left` counts the grants in the way.
 pub async fn a_guard_on_grants_discards_the_whole_decision(world: &impl JournalWorld) {
     let mut writer = Writer::provisioned(world.port(), "n1", pair("acme"), 1).await;
-    let other = writer
-        .journal
-        .begin_life(&node("n2"))
-        .await
-        .expect("a life");
+    let other = writer.journal.begin_life(&node("n2")).await.expect("a life");
     writer.grant(1, 1).await.expect("granted");
     writer.grant_to(&other, 1, 2).await.expect("granted");
     writer.promote(2, 2).await;
@@ -138,23 +106,15 @@ pub async fn a_guard_on_grants_discards_the_whole_decision(world: &impl JournalW
             loud(transaction, (Epoch(1), Rev(2)));
             transaction.guards = vec![guard.clone()];
         });
-        let refusal = CommitError::Refused {
-            guard: guard.clone(),
-            left,
-        };
+        let refusal = CommitError::Refused { guard: guard.clone(), left };
         refused(&*writer.journal, transaction, &refusal).await;
         let id = grant_id(if left == 2 { 1 } else { 2 });
         let journal = &writer.journal;
         let pair = &pair("acme");
-        journal
-            .return_grant(pair, Version(1), returned, id)
-            .await
-            .expect("returned");
+        journal.return_grant(pair, Version(1), returned, id).await.expect("returned");
     }
     let guards = vec![guard];
-    writer
-        .commit(|transaction| transaction.guards = guards)
-        .await;
+    writer.commit(|transaction| transaction.guards = guards).await;
 }
 
 /// [`CopyGrants`]: for every node that holds one, each with a new id.
@@ -167,10 +127,7 @@ pub async fn grants_are_copied_with_new_ids_for_every_node_that_holds_one(
     let bystander = journal.begin_life(&node("n3")).await.expect("a life");
     writer.grant(1, 1).await.expect("granted");
     writer.grant_to(&other, 1, 2).await.expect("granted");
-    let copy = CopyGrants {
-        from: Version(1),
-        to: Version(2),
-    };
+    let copy = CopyGrants { from: Version(1), to: Version(2) };
     writer
         .commit(|transaction| {
             crate::conformance::records::promoted(&mut transaction.record, 2, 2);
@@ -196,11 +153,7 @@ pub async fn a_standing_tells_how_the_pair_stands(world: &impl JournalWorld) {
     let expected = Standing {
         rev: Rev(2),
         gate: Gate::Open,
-        active: Some((
-            Version(2),
-            entry.secret.expect("has one"),
-            entry.fp.expect("has one"),
-        )),
+        active: Some((Version(2), entry.secret.expect("has one"), entry.fp.expect("has one"))),
         grants: vec![GrantRow {
             version: Version(1),
             id: grant_id(1),

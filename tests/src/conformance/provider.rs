@@ -133,11 +133,7 @@ fn end<T>(result: &Result<T, Refusal>) -> End {
 
 fn label(version: u32) -> Label {
     let deployment = DeploymentId::from_digest(&[7; 16]);
-    Label::new(
-        &deployment,
-        &PairTag::from_digest(&[8; 16]),
-        Version(version),
-    )
+    Label::new(&deployment, &PairTag::from_digest(&[8; 16]), Version(version))
 }
 
 fn prefix() -> String {
@@ -145,11 +141,7 @@ fn prefix() -> String {
 }
 
 fn request(version: u32) -> IssueRequest {
-    IssueRequest {
-        tenant: tenant(),
-        label: label(version),
-        lifetime: None,
-    }
+    IssueRequest { tenant: tenant(), label: label(version), lifetime: None }
 }
 
 async fn issue(provider: &dyn Provider, version: u32) -> IssuedKey {

@@ -14,10 +14,7 @@ use keybaton_rotation::{
 /// A tenant's pair at the provider `openai`.
 #[must_use]
 pub fn pair(tenant: &str) -> PairId {
-    PairId::new(
-        tenant.parse().expect("a tenant"),
-        "openai".parse().expect("a provider"),
-    )
+    PairId::new(tenant.parse().expect("a tenant"), "openai".parse().expect("a provider"))
 }
 
 /// A node.
@@ -102,10 +99,7 @@ impl Writer {
     /// The same for a life that has begun.
     #[must_use]
     pub fn with(journal: Arc<dyn Journal>, life: NodeLife, pair: PairId) -> Self {
-        let owner = Owner {
-            node: life.node.clone(),
-            incarnation: life.incarnation,
-        };
+        let owner = Owner { node: life.node.clone(), incarnation: life.incarnation };
         Self {
             journal,
             record: PairRecord::new(pair, deployment(), tag(), Class::A, owner),
@@ -155,10 +149,7 @@ impl Writer {
     fn transaction_id(&self) -> TxnId {
         let mut id = [0; 16];
         let tenant = self.record.pair.tenant.as_str().bytes();
-        id.iter_mut()
-            .take(8)
-            .zip(tenant)
-            .for_each(|(to, from)| *to = from);
+        id.iter_mut().take(8).zip(tenant).for_each(|(to, from)| *to = from);
         id[8..].copy_from_slice(&self.life.incarnation.0.to_be_bytes());
         id[8] = self.transactions;
         TxnId(id)
@@ -180,18 +171,14 @@ impl Writer {
 
     /// Makes `new` the ACTIVE version, with the key `key`; the one before is DRAINING.
     pub async fn promote(&mut self, new: u32, key: u8) -> Rev {
-        self.commit(|transaction| promoted(&mut transaction.record, new, key))
-            .await
+        self.commit(|transaction| promoted(&mut transaction.record, new, key)).await
     }
 
     /// Gives a version another status.
     pub async fn set(&mut self, version: u32, status: VersionStatus) -> Rev {
         self.commit(|transaction| {
             let record = &mut transaction.record;
-            let entry = record
-                .versions
-                .get_mut(&Version(version))
-                .expect("a version");
+            let entry = record.versions.get_mut(&Version(version)).expect("a version");
             entry.status = status;
             if record.active == Some(Version(version)) && status != VersionStatus::Active {
                 record.active = None;
@@ -204,9 +191,7 @@ impl Writer {
     /// K1 for this life.
     pub async fn grant(&self, version: u32, id: u8) -> Result<Standing, GrantError> {
         let pair = &self.record.pair;
-        self.journal
-            .grant(pair, Version(version), &self.life, grant_id(id))
-            .await
+        self.journal.grant(pair, Version(version), &self.life, grant_id(id)).await
     }
 
     /// K1 for another life.
@@ -217,24 +202,17 @@ impl Writer {
         id: u8,
     ) -> Result<Standing, GrantError> {
         let pair = &self.record.pair;
-        self.journal
-            .grant(pair, Version(version), life, grant_id(id))
-            .await
+        self.journal.grant(pair, Version(version), life, grant_id(id)).await
     }
 
     /// Returns a grant of this life.
     pub async fn return_grant(&self, version: u32, id: GrantId) -> Result<Standing, GrantError> {
-        self.journal
-            .return_grant(&self.record.pair, Version(version), &self.life, id)
-            .await
+        self.journal.return_grant(&self.record.pair, Version(version), &self.life, id).await
     }
 
     /// Valid grants of a version.
     pub async fn count(&self, version: u32) -> u32 {
-        self.journal
-            .count_grants(&self.record.pair, Version(version))
-            .await
-            .expect("counted")
+        self.journal.count_grants(&self.record.pair, Version(version)).await.expect("counted")
     }
 }
 
@@ -243,9 +221,7 @@ pub fn promoted(record: &mut PairRecord, new: u32, key: u8) {
     if let Some(old) = record.active.and_then(|old| record.versions.get_mut(&old)) {
         old.status = VersionStatus::Draining;
     }
-    record
-        .versions
-        .insert(Version(new), version(VersionStatus::Active, key));
+    record.versions.insert(Version(new), version(VersionStatus::Active, key));
     record.active = Some(Version(new));
     record.gate = Gate::Open;
     record.next_version = Version(new + 1);

@@ -59,10 +59,7 @@ async fn text_of(secrets: &dyn SecretStore, tenant: &str, version: SecretVersion
 async fn is_missing(secrets: &dyn SecretStore, tenant: &str, version: SecretVersion) -> bool {
     matches!(
         secrets.read(&pair(tenant), version).await.err(),
-        Some(Refusal::Denied {
-            denial: Denial::NotFound,
-            ..
-        })
+        Some(Refusal::Denied { denial: Denial::NotFound, .. })
     )
 }
 
@@ -129,15 +126,9 @@ pub async fn a_secret_is_found_by_its_label(world: &impl Has<dyn SecretStore>) {
 pub async fn a_secret_without_a_label_is_stored(world: &impl Has<dyn SecretStore>) {
     let secrets = world.port();
     let meta = meta(&pair("acme"), None, "key_imported");
-    let version = secrets
-        .put(&meta, &secret("sk-imported"))
-        .await
-        .expect("stored");
+    let version = secrets.put(&meta, &secret("sk-imported")).await.expect("stored");
     assert_eq!(text_of(&*secrets, "acme", version).await, "sk-imported");
-    let other = secrets
-        .put(&meta, &secret("sk-other"))
-        .await
-        .expect("stored");
+    let other = secrets.put(&meta, &secret("sk-other")).await.expect("stored");
     assert_ne!(other, version);
 }
 
@@ -158,19 +149,11 @@ pub async fn a_pair_reads_only_its_own_secrets(world: &impl Has<dyn SecretStore>
     for tenant in ["acme2", "acm", "umbrella"] {
         assert!(is_missing(&*secrets, tenant, version).await);
         assert_eq!(secrets.list(&pair(tenant)).await, Ok(Vec::new()));
-        secrets
-            .destroy(&pair(tenant), version)
-            .await
-            .expect("destroyed");
+        secrets.destroy(&pair(tenant), version).await.expect("destroyed");
     }
-    let elsewhere = PairId::new(
-        "acme".parse().expect("a tenant"),
-        "mistral".parse().expect("a provider"),
-    );
-    secrets
-        .destroy(&elsewhere, version)
-        .await
-        .expect("destroyed");
+    let elsewhere =
+        PairId::new("acme".parse().expect("a tenant"), "mistral".parse().expect("a provider"));
+    secrets.destroy(&elsewhere, version).await.expect("destroyed");
     assert!(secrets.read(&elsewhere, version).await.is_err());
     assert_eq!(text_of(&*secrets, "acme", version).await, "sk-acme");
 }
@@ -183,29 +166,20 @@ pub async fn a_destroyed_secret_is_gone_and_may_be_destroyed_again(
     let first = put(&*secrets, "acme", 1, "sk-one").await;
     let second = put(&*secrets, "acme", 2, "sk-two").await;
     for _ in 0..2 {
-        secrets
-            .destroy(&pair("acme"), first)
-            .await
-            .expect("destroyed");
+        secrets.destroy(&pair("acme"), first).await.expect("destroyed");
         assert!(is_missing(&*secrets, "acme", first).await);
     }
     let found = secrets.find(&pair("acme"), &label(1)).await;
     assert!(found.expect("asked").is_none());
     assert_eq!(text_of(&*secrets, "acme", second).await, "sk-two");
-    secrets
-        .destroy(&pair("acme"), SecretVersion(99))
-        .await
-        .expect("destroyed");
+    secrets.destroy(&pair("acme"), SecretVersion(99)).await.expect("destroyed");
 }
 
 /// A pinned version never shows another secret, also after the newest was destroyed.
 pub async fn a_version_number_is_never_given_twice(world: &impl Has<dyn SecretStore>) {
     let secrets = world.port();
     let first = put(&*secrets, "acme", 1, "sk-one").await;
-    secrets
-        .destroy(&pair("acme"), first)
-        .await
-        .expect("destroyed");
+    secrets.destroy(&pair("acme"), first).await.expect("destroyed");
     let late = put(&*secrets, "acme", 1, "sk-one").await;
     assert!(late > first);
     assert!(is_missing(&*secrets, "acme", first).await);
@@ -218,10 +192,7 @@ pub async fn a_list_has_what_is_stored_oldest_first(world: &impl Has<dyn SecretS
     for n in 1..=12 {
         versions.push(put(&*secrets, "acme", n, &format!("sk-{n}")).await);
     }
-    secrets
-        .destroy(&pair("acme"), versions[4])
-        .await
-        .expect("destroyed");
+    secrets.destroy(&pair("acme"), versions[4]).await.expect("destroyed");
     let expected: Vec<_> = (1..=12)
         .zip(&versions)
         .filter(|(n, _)| *n != 5)
@@ -236,18 +207,11 @@ pub async fn a_list_has_what_is_stored_oldest_first(world: &impl Has<dyn SecretS
 /// `put_witness`: one that is older than the stored one is ignored.
 pub async fn an_older_witness_is_ignored(world: &impl Has<dyn SecretStore>) {
     let secrets = world.port();
-    let witness = |rev| Witness {
-        rev: Rev(rev),
-        epoch: Epoch(rev / 10),
-        active: Some(Version(1)),
-    };
+    let witness = |rev| Witness { rev: Rev(rev), epoch: Epoch(rev / 10), active: Some(Version(1)) };
     assert_eq!(secrets.witness(&pair("acme")).await, Ok(None));
     for (written, read) in [(10, 10), (30, 30), (20, 30), (30, 30), (31, 31)] {
         let written = witness(written);
-        secrets
-            .put_witness(&pair("acme"), written)
-            .await
-            .expect("written");
+        secrets.put_witness(&pair("acme"), written).await.expect("written");
         let stored = secrets.witness(&pair("acme")).await;
         assert_eq!(stored, Ok(Some(witness(read))));
     }

@@ -16,10 +16,7 @@ pub fn task(name: &str) -> TaskKey {
 /// A task of any tenant.
 #[must_use]
 pub fn task_of(tenant: &str, name: &str) -> TaskKey {
-    TaskKey {
-        tenant: tenant.parse().expect("a tenant"),
-        task: name.parse().expect("a task"),
-    }
+    TaskKey { tenant: tenant.parse().expect("a tenant"), task: name.parse().expect("a task") }
 }
 
 /// What a task is, with this input.
@@ -49,14 +46,7 @@ pub fn result(n: u64) -> Entry {
 /// A step's result that names a checkpoint.
 #[must_use]
 pub fn result_with_checkpoint(n: u64, checkpoint: &[u8]) -> Entry {
-    let Entry::Result {
-        idem,
-        version,
-        outcome,
-        at,
-        ..
-    } = result(n)
-    else {
+    let Entry::Result { idem, version, outcome, at, .. } = result(n) else {
         unreachable!("it is a result");
     };
     Entry::Result {
@@ -72,10 +62,7 @@ pub fn result_with_checkpoint(n: u64, checkpoint: &[u8]) -> Entry {
 /// A change of state.
 #[must_use]
 pub fn state(state: TaskState) -> Entry {
-    Entry::State {
-        state,
-        at: Timestamp(9),
-    }
+    Entry::State { state, at: Timestamp(9) }
 }
 
 /// One owner of one task.
@@ -105,12 +92,7 @@ impl Owner {
     /// The append of this entry at this place.
     #[must_use]
     pub fn write(&self, expect: u64, entry: Entry) -> TaskWrite {
-        TaskWrite {
-            key: self.key.clone(),
-            epoch: self.epoch,
-            expect,
-            entry,
-        }
+        TaskWrite { key: self.key.clone(), epoch: self.epoch, expect, entry }
     }
 
     /// Appends at the end.

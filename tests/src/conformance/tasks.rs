@@ -60,10 +60,7 @@ pub async fn a_task_that_is_created_again_answers_as_it_is(world: &impl Has<dyn 
     let tasks = world.port();
     let mut owner = Owner::claim(&tasks, &task("t1")).await;
     owner.append(result(0)).await.expect("appended");
-    let later = TaskSpec {
-        spawned_at: Timestamp(99),
-        ..spec(b"input")
-    };
+    let later = TaskSpec { spawned_at: Timestamp(99), ..spec(b"input") };
     let row = tasks.create(&task("t1"), &later).await.expect("the same");
     assert_eq!((row.epoch, row.rev), (owner.epoch, 1));
     assert_eq!(row.spec, spec(b"input"));
@@ -73,10 +70,7 @@ pub async fn a_task_that_is_created_again_answers_as_it_is(world: &impl Has<dyn 
 /// `create`: another kind, provider or input is `Taken`.
 pub async fn another_input_under_the_same_id_is_taken(world: &impl Has<dyn TaskJournal>) {
     let tasks = world.port();
-    tasks
-        .create(&task("t1"), &spec(b"a"))
-        .await
-        .expect("created");
+    tasks.create(&task("t1"), &spec(b"a")).await.expect("created");
     let mut other_kind = spec(b"a");
     other_kind.kind = "other".into();
     let mut other_provider = spec(b"a");
@@ -124,10 +118,7 @@ pub async fn a_claim_fences_every_earlier_one(world: &impl Has<dyn TaskJournal>)
     assert_eq!(first.append(result(1)).await, Err(TaskError::Fenced));
     let repeat = tasks.append(first.write(0, result(0))).await;
     assert_eq!(repeat, Err(TaskError::Fenced));
-    let unborn = TaskWrite {
-        epoch: second.epoch.next(),
-        ..second.write(1, result(1))
-    };
+    let unborn = TaskWrite { epoch: second.epoch.next(), ..second.write(1, result(1)) };
     assert_eq!(tasks.append(unborn).await, Err(TaskError::Fenced));
     second.append(result(1)).await.expect("appended");
     assert_eq!(second.entries().await, [result(0), result(1)]);
@@ -136,10 +127,7 @@ pub async fn a_claim_fences_every_earlier_one(world: &impl Has<dyn TaskJournal>)
 /// `claim`: linearizable.
 pub async fn of_many_claims_each_has_an_epoch_of_its_own(world: &impl Has<dyn TaskJournal>) {
     let tasks = world.port();
-    tasks
-        .create(&task("t1"), &spec(b"input"))
-        .await
-        .expect("created");
+    tasks.create(&task("t1"), &spec(b"input")).await.expect("created");
     let claims: Vec<_> = (0..16)
         .map(|_| {
             let tasks = tasks.clone();
@@ -217,38 +205,21 @@ pub async fn a_claim_brings_the_newest_checkpoint_and_what_came_after(
     let claimed = owner.claim_again().await;
     assert_eq!((claimed.checkpoint, claimed.entries), (None, Vec::new()));
     let mut owner = Owner::claim(&tasks, &owner.key).await;
-    let intent = Entry::Intent {
-        n: 1,
-        idem: [2; 16],
-        version: Version(1),
-        at: Timestamp(3),
-    };
+    let intent = Entry::Intent { n: 1, idem: [2; 16], version: Version(1), at: Timestamp(3) };
     owner.append_all([result(0), intent.clone()]).await;
     let claimed = owner.claim_again().await;
     assert_eq!(claimed.checkpoint, None);
     assert_eq!(claimed.entries, [result(0), intent]);
 
     let mut owner = Owner::claim(&tasks, &owner.key).await;
-    owner
-        .append_all([result_with_checkpoint(1, b"first"), result(2)])
-        .await;
+    owner.append_all([result_with_checkpoint(1, b"first"), result(2)]).await;
     let claimed = owner.claim_again().await;
-    assert_eq!(
-        claimed.checkpoint,
-        Some(CheckpointRef::Inline(b"first".to_vec()))
-    );
+    assert_eq!(claimed.checkpoint, Some(CheckpointRef::Inline(b"first".to_vec())));
     assert_eq!(claimed.entries, [result(2)]);
 
     let mut owner = Owner::claim(&tasks, &owner.key).await;
-    let blob = CheckpointRef::Blob {
-        key: "acme/t1/3".into(),
-        digest: [3; 32],
-    };
-    let second = Entry::Checkpoint {
-        n: 3,
-        checkpoint: blob.clone(),
-        at: Timestamp(4),
-    };
+    let blob = CheckpointRef::Blob { key: "acme/t1/3".into(), digest: [3; 32] };
+    let second = Entry::Checkpoint { n: 3, checkpoint: blob.clone(), at: Timestamp(4) };
     owner.append(second).await.expect("appended");
     let claimed = owner.claim_again().await;
     assert_eq!(claimed.checkpoint, Some(blob));
@@ -260,16 +231,10 @@ pub async fn a_claim_brings_the_newest_checkpoint_and_what_came_after(
 pub async fn a_task_goes_on_after_a_thousand_entries(world: &impl Has<dyn TaskJournal>) {
     let tasks = world.port();
     let mut owner = Owner::claim(&tasks, &task("t1")).await;
-    owner
-        .append(state(TaskState::Running))
-        .await
-        .expect("appended");
+    owner.append(state(TaskState::Running)).await.expect("appended");
     for n in 0..1200 {
-        let entry = if n % 100 == 99 {
-            result_with_checkpoint(n, &n.to_be_bytes())
-        } else {
-            result(n)
-        };
+        let entry =
+            if n % 100 == 99 { result_with_checkpoint(n, &n.to_be_bytes()) } else { result(n) };
         owner.append(entry).await.expect("appended");
     }
     owner.append(result(1200)).await.expect("appended");
@@ -282,10 +247,7 @@ pub async fn a_task_goes_on_after_a_thousand_entries(world: &impl Has<dyn TaskJo
             _ => None,
         })
         .collect();
-    assert!(
-        steps.windows(2).all(|pair| pair[0] + 1 == pair[1]),
-        "what is kept has no hole"
-    );
+    assert!(steps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "what is kept has no hole");
     let claimed = owner.claim_again().await;
     let newest = CheckpointRef::Inline(1199u64.to_be_bytes().to_vec());
     assert_eq!(claimed.checkpoint, Some(newest));
@@ -354,31 +316,12 @@ pub async fn a_value_that_is_too_large_is_refused_and_changes_nothing(
     let created = tasks.create(&task("t0"), &spec(&large)).await;
     assert_eq!(created, Err(TaskError::TooLarge));
     let mut owner = Owner::claim(&tasks, &task("t1")).await;
-    let Entry::Result {
-        n,
-        idem,
-        version,
-        checkpoint,
-        at,
-        ..
-    } = result(0)
-    else {
+    let Entry::Result { n, idem, version, checkpoint, at, .. } = result(0) else {
         unreachable!("it is a result");
     };
-    let outcome = Entry::Result {
-        n,
-        idem,
-        version,
-        outcome: large.clone(),
-        checkpoint,
-        at,
-    };
+    let outcome = Entry::Result { n, idem, version, outcome: large.clone(), checkpoint, at };
     let sealed = vec![b'x'; 2 * TASK_VALUE_BYTES_MAX];
-    for entry in [
-        outcome,
-        result_with_checkpoint(0, &sealed),
-        state(TaskState::Done(large)),
-    ] {
+    for entry in [outcome, result_with_checkpoint(0, &sealed), state(TaskState::Done(large))] {
         assert_eq!(owner.append(entry).await, Err(TaskError::TooLarge));
     }
     assert_eq!(owner.entries().await, []);
@@ -389,10 +332,7 @@ pub async fn a_value_that_is_too_large_is_refused_and_changes_nothing(
 pub async fn the_largest_value_fits(world: &impl Has<dyn TaskJournal>) {
     let tasks = world.port();
     let large = vec![b'x'; TASK_VALUE_BYTES_MAX];
-    tasks
-        .create(&task("t0"), &spec(&large))
-        .await
-        .expect("created");
+    tasks.create(&task("t0"), &spec(&large)).await.expect("created");
     let mut owner = Owner::claim(&tasks, &task("t1")).await;
     let entry = Entry::Result {
         n: 0,
@@ -432,16 +372,10 @@ pub async fn a_forgotten_id_may_be_used_again(world: &impl Has<dyn TaskJournal>)
     let tasks = world.port();
     let mut owner = Owner::claim(&tasks, &task("t1")).await;
     owner
-        .append_all([
-            result_with_checkpoint(0, b"old"),
-            state(TaskState::Done(b"old".to_vec())),
-        ])
+        .append_all([result_with_checkpoint(0, b"old"), state(TaskState::Done(b"old".to_vec()))])
         .await;
     tasks.forget(&owner.key).await.expect("forgotten");
-    let row = tasks
-        .create(&owner.key, &spec(b"new"))
-        .await
-        .expect("created");
+    let row = tasks.create(&owner.key, &spec(b"new")).await.expect("created");
     assert_eq!((row.state, row.rev), (TaskState::Running, 0));
     let claimed = tasks.claim(&owner.key).await.expect("claimed");
     assert_eq!((claimed.checkpoint, claimed.entries), (None, Vec::new()));

@@ -89,11 +89,7 @@ impl Disk {
                 .truncate(false)
                 .open(path)?;
             let inner = FileBackend::new(file.try_clone()?).map_err(io::Error::other)?;
-            Ok(Box::new(DiskFile {
-                disk: disk.clone(),
-                inner,
-                file,
-            }))
+            Ok(Box::new(DiskFile { disk: disk.clone(), inner, file }))
         })
     }
 
@@ -131,11 +127,7 @@ impl DiskFile {
     /// Remembers what stands there as of the last sync.
     fn remember(&self, offset: u64, length: usize) -> io::Result<()> {
         let mut state = self.disk.0.lock();
-        if state
-            .unsynced
-            .get(&offset)
-            .is_some_and(|old| old.len() >= length)
-        {
+        if state.unsynced.get(&offset).is_some_and(|old| old.len() >= length) {
             return Ok(());
         }
         let mut before = vec![0; length];

@@ -55,11 +55,7 @@ impl FakeJournal {
     /// An empty journal that seals its audit with this key.
     #[must_use]
     pub fn new(audit_key: Arc<AuditKey>) -> Self {
-        Self {
-            books: Mutex::default(),
-            audit_key,
-            faults: Faults::default(),
-        }
+        Self { books: Mutex::default(), audit_key, faults: Faults::default() }
     }
 
     /// The key of its audit.
@@ -88,9 +84,7 @@ impl Pair {
                 .map(|grant| GrantRow {
                     version: grant.version,
                     id: grant.id,
-                    status: record
-                        .status(grant.version)
-                        .unwrap_or(VersionStatus::Revoked),
+                    status: record.status(grant.version).unwrap_or(VersionStatus::Revoked),
                 })
                 .collect(),
         })
@@ -114,13 +108,9 @@ impl Pair {
         if self.audit.iter().any(is_known) {
             return;
         }
-        let (seq, prev) = self
-            .audit
-            .last()
-            .map_or((1, [0; 32]), |last| (last.seq + 1, last.hash));
+        let (seq, prev) = self.audit.last().map_or((1, [0; 32]), |last| (last.seq + 1, last.hash));
         let body = body_of(entry, Timestamp(seq), by, rev);
-        self.audit
-            .push(seal(key, pair, seq, prev, &kind, &entry.dedupe, body));
+        self.audit.push(seal(key, pair, seq, prev, &kind, &entry.dedupe, body));
     }
 
     fn append_grant(
@@ -183,9 +173,7 @@ impl Books {
             return Err(CommitError::Conflict);
         }
         if record.rev != rev.next() || record.epoch < epoch {
-            return Err(CommitError::Corrupt(
-                "the record does not follow the stored one".into(),
-            ));
+            return Err(CommitError::Corrupt("the record does not follow the stored one".into()));
         }
         for guard in &transaction.guards {
             let (is_met, left) = match guard {
@@ -193,11 +181,7 @@ impl Books {
                     let left = self.valid(&record.pair, *version).len();
                     (left == 0, left)
                 }
-                Guard::KeyUnclaimed {
-                    version,
-                    key_id,
-                    fp,
-                } => {
+                Guard::KeyUnclaimed { version, key_id, fp } => {
                     let is_claimed =
                         self.is_claimed(&record.pair, *version, Some(key_id), fp.as_ref());
                     (!is_claimed, 0)
@@ -245,25 +229,13 @@ impl Books {
         }
         let pair = self.pairs.entry(id.clone()).or_default();
         for entry in &transaction.audit {
-            let out = pair
-                .grants
-                .iter()
-                .filter(|grant| entry.version == Some(grant.version));
-            let out: Vec<_> = out
-                .map(|grant| (grant.life.node.clone(), grant.id))
-                .collect();
+            let out = pair.grants.iter().filter(|grant| entry.version == Some(grant.version));
+            let out: Vec<_> = out.map(|grant| (grant.life.node.clone(), grant.id)).collect();
             let entry = name_outstanding(entry, &out);
             pair.append(key, &id, &entry, Some(&transaction.by), Some(record.rev));
         }
         for grant in copies {
-            pair.append_grant(
-                key,
-                &id,
-                AuditKind::Granted,
-                grant.version,
-                grant.id,
-                &grant.life,
-            );
+            pair.append_grant(key, &id, AuditKind::Granted, grant.version, grant.id, &grant.life);
             pair.grants
                 .retain(|old| (old.version, &old.life.node) != (grant.version, &grant.life.node));
             pair.grants.push(grant);
@@ -272,10 +244,7 @@ impl Books {
             pair.outbox.retain(|event| event.rev > published);
         }
         let rotation = record.rotation.as_ref().map_or_else(
-            || RotationId {
-                pair: id.clone(),
-                n: record.next_rotation - 1,
-            },
+            || RotationId { pair: id.clone(), n: record.next_rotation - 1 },
             |rotation| rotation.id.clone(),
         );
         let events = transaction.outbox.into_iter();
@@ -288,10 +257,7 @@ impl Books {
             new,
         }));
         let rev = record.rev;
-        pair.stored = Some(StoredPair {
-            record,
-            last_txn: transaction.id,
-        });
+        pair.stored = Some(StoredPair { record, last_txn: transaction.id });
         Ok(rev)
     }
 
@@ -306,11 +272,7 @@ impl Books {
                 self.copies += 1;
                 let mut id = [0xcc; 16];
                 id[8..].copy_from_slice(&self.copies.to_be_bytes());
-                Grant {
-                    version: to,
-                    id: GrantId(id),
-                    ..grant
-                }
+                Grant { version: to, id: GrantId(id), ..grant }
             })
             .collect()
     }
@@ -340,10 +302,7 @@ impl Journal for FakeJournal {
             for pair in books.pairs.values_mut() {
                 pair.grants.retain(|grant| grant.life.node != *node);
             }
-            Ok(NodeLife {
-                node: node.clone(),
-                incarnation,
-            })
+            Ok(NodeLife { node: node.clone(), incarnation })
         })
     }
 
@@ -374,8 +333,7 @@ impl Journal for FakeJournal {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Rev, CommitError> {
-        self.faults
-            .pass(|| self.books.lock().commit(&self.audit_key, transaction))
+        self.faults.pass(|| self.books.lock().commit(&self.audit_key, transaction))
     }
 
     async fn grant(
@@ -394,11 +352,7 @@ impl Journal for FakeJournal {
             if standing.grants.iter().any(|row| row.version == version) {
                 return Ok(standing);
             }
-            pair.grants.push(Grant {
-                version,
-                life: to.clone(),
-                id: grant,
-            });
+            pair.grants.push(Grant { version, life: to.clone(), id: grant });
             pair.append_grant(&self.audit_key, id, AuditKind::Granted, version, grant, to);
             pair.standing(to)
         })
@@ -421,8 +375,7 @@ impl Journal for FakeJournal {
             if pair.is_active(version) {
                 return Err(GrantError::Refused(Box::new(standing)));
             }
-            pair.grants
-                .retain(|row| row.id != grant || row.life.node != by.node);
+            pair.grants.retain(|row| row.id != grant || row.life.node != by.node);
             let kind = AuditKind::GrantReturned;
             pair.append_grant(&self.audit_key, id, kind, version, grant, by);
             pair.standing(by)

@@ -98,21 +98,14 @@ impl FakeVendor {
     #[must_use]
     pub fn names_alive(&self, tenant: &TenantId) -> Vec<String> {
         let books = self.0.lock();
-        let alive = books
-            .keys
-            .iter()
-            .filter(|key| key.is_alive && key.tenant == *tenant);
+        let alive = books.keys.iter().filter(|key| key.is_alive && key.tenant == *tenant);
         alive.map(|key| key.name.clone()).collect()
     }
 
     /// Whether this key authenticates.
     #[must_use]
     pub fn is_alive(&self, key: &ProviderKeyId) -> bool {
-        self.0
-            .lock()
-            .keys
-            .iter()
-            .any(|known| known.is_alive && known.id == *key)
+        self.0.lock().keys.iter().any(|known| known.is_alive && known.id == *key)
     }
 
     /// Does `what` with the books after `delay`, whoever still waits for it.
@@ -146,23 +139,17 @@ impl Books {
     }
 
     fn void(&mut self, tenant: &TenantId) {
-        self.keys
-            .iter_mut()
-            .filter(|key| key.tenant == *tenant)
-            .for_each(|key| {
-                key.is_alive = false;
-                key.is_deleted = true;
-            });
+        self.keys.iter_mut().filter(|key| key.tenant == *tenant).for_each(|key| {
+            key.is_alive = false;
+            key.is_deleted = true;
+        });
     }
 
     fn die(&mut self, id: &ProviderKeyId) {
-        self.keys
-            .iter_mut()
-            .filter(|key| key.id == *id)
-            .for_each(|key| {
-                key.is_alive = false;
-                key.is_deleted = true;
-            });
+        self.keys.iter_mut().filter(|key| key.id == *id).for_each(|key| {
+            key.is_alive = false;
+            key.is_deleted = true;
+        });
     }
 
     /// Creates what `fault` leaves of the request, and tells what the answer holds.
@@ -172,14 +159,9 @@ impl Books {
         fault: Option<Fault>,
     ) -> Result<IssuedKey, Refusal> {
         if fault == Some(Fault::ForeignKey) {
-            return Err(Refusal::unknown(format!(
-                "the answer is about {FOREIGN_NAME}"
-            )));
+            return Err(Refusal::unknown(format!("the answer is about {FOREIGN_NAME}")));
         }
-        let older = self
-            .keys
-            .iter()
-            .rposition(|key| key.tenant == request.tenant);
+        let older = self.keys.iter().rposition(|key| key.tenant == request.tenant);
         if self.class == Class::B || fault == Some(Fault::VoidOnIssue) {
             self.void(&request.tenant);
         }
@@ -217,10 +199,7 @@ impl FakeProvider {
             return Err(Refusal::busy("nobody listens"));
         }
         if !self.is_admin || !self.vendor.0.lock().tenants.contains(tenant) {
-            return Err(Refusal::denied(
-                Denial::Admin,
-                "the vendor does not let us in",
-            ));
+            return Err(Refusal::denied(Denial::Admin, "the vendor does not let us in"));
         }
         let fault = self.vendor.0.lock().strike(op);
         match fault {
@@ -233,10 +212,9 @@ impl FakeProvider {
                 Ok(fault)
             }
             Some(Fault::Dropped | Fault::ServerError) => Err(Refusal::unknown("no clear answer")),
-            Some(Fault::RateLimited(after)) => Err(Refusal::Busy {
-                after: Some(after),
-                why: "rate limited".to_owned(),
-            }),
+            Some(Fault::RateLimited(after)) => {
+                Err(Refusal::Busy { after: Some(after), why: "rate limited".to_owned() })
+            }
             Some(Fault::Quota) => Err(Refusal::denied(Denial::Quota, "no more keys")),
             Some(Fault::Forbidden) => Err(Refusal::denied(Denial::Admin, "a scope is missing")),
             fault => Ok(fault),
@@ -253,12 +231,7 @@ impl FakeProvider {
                 && key.name.starts_with(prefix)
         };
         let listed = books.keys.iter().filter(is_listed);
-        listed
-            .map(|key| ListedKey {
-                key_id: key.id.clone(),
-                name: key.name.clone(),
-            })
-            .collect()
+        listed.map(|key| ListedKey { key_id: key.id.clone(), name: key.name.clone() }).collect()
     }
 }
 
@@ -266,18 +239,11 @@ impl FakeProvider {
 impl Provider for FakeProvider {
     fn capabilities(&self) -> Capabilities {
         let class = self.vendor.0.lock().class;
-        Capabilities {
-            class,
-            person_issues: false,
-            lifetime: true,
-        }
+        Capabilities { class, person_issues: false, lifetime: true }
     }
 
     fn auth_header(&self) -> AuthHeader {
-        AuthHeader {
-            name: "authorization",
-            scheme: "Bearer ",
-        }
+        AuthHeader { name: "authorization", scheme: "Bearer " }
     }
 
     async fn preflight(&self, tenant: &TenantId) -> Result<(), Refusal> {
@@ -288,8 +254,7 @@ impl Provider for FakeProvider {
         let fault = self.arrive(Op::Issue, &request.tenant).await?;
         if let Some(Fault::Late(delay)) = fault {
             let request = request.clone();
-            self.vendor
-                .later(delay, move |books| drop(books.issue(&request, None)));
+            self.vendor.later(delay, move |books| drop(books.issue(&request, None)));
             return Err(Refusal::unknown("the connection ended"));
         }
         self.vendor.0.lock().issue(request, fault)
@@ -299,10 +264,7 @@ impl Provider for FakeProvider {
         let fault = self.arrive(Op::Revoke, tenant).await?;
         let owner = key.as_str().split('/').next();
         if owner != Some(tenant.as_str()) {
-            return Err(Refusal::denied(
-                Denial::WrongTenant,
-                "the key is another tenant's",
-            ));
+            return Err(Refusal::denied(Denial::WrongTenant, "the key is another tenant's"));
         }
         let id = key.clone();
         match fault {
@@ -312,13 +274,9 @@ impl Provider for FakeProvider {
             }
             Some(Fault::SlowRevoke(delay)) => {
                 let mut books = self.vendor.0.lock();
-                books
-                    .keys
-                    .iter_mut()
-                    .filter(|key| key.id == id)
-                    .for_each(|key| {
-                        key.is_deleted = true;
-                    });
+                books.keys.iter_mut().filter(|key| key.id == id).for_each(|key| {
+                    key.is_deleted = true;
+                });
                 drop(books);
                 self.vendor.later(delay, move |books| books.die(&id));
             }
@@ -330,9 +288,7 @@ impl Provider for FakeProvider {
         // From here on "nothing happened" would not be true.
         match self.list(tenant, "").await {
             Ok(listed) if listed.iter().all(|listed| listed.key_id != *key) => Ok(()),
-            _ => Err(Refusal::unknown(
-                "the key was deleted, but no listing confirms it",
-            )),
+            _ => Err(Refusal::unknown("the key was deleted, but no listing confirms it")),
         }
     }
 
@@ -352,11 +308,7 @@ impl Provider for FakeProvider {
             let is_this = |key: &Key| key.is_alive && key.secret.is_same(secret);
             let is_alive = books.keys.iter().any(is_this);
             // A dead key is refused before anything can go wrong.
-            let fault = if is_alive {
-                books.strike(Op::Probe)
-            } else {
-                None
-            };
+            let fault = if is_alive { books.strike(Op::Probe) } else { None };
             (fault, is_alive)
         };
         match fault {
@@ -365,11 +317,7 @@ impl Provider for FakeProvider {
             Some(Fault::Forbidden) => Health::MissingScopes,
             Some(Fault::Stall(delay)) => {
                 tokio::time::sleep(delay.min(self.patience)).await;
-                if delay > self.patience {
-                    Health::Unknown
-                } else {
-                    Health::Alive
-                }
+                if delay > self.patience { Health::Unknown } else { Health::Alive }
             }
             Some(_) => Health::Unknown,
         }

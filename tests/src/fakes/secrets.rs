@@ -34,10 +34,7 @@ pub struct FakeSecretStore {
 }
 
 fn copy((meta, secret): &(SecretMeta, Secret)) -> Result<StoredSecret, Refusal> {
-    Ok(StoredSecret {
-        secret: Secret::new(secret.expose().to_vec())?,
-        meta: meta.clone(),
-    })
+    Ok(StoredSecret { secret: Secret::new(secret.expose().to_vec())?, meta: meta.clone() })
 }
 
 #[async_trait]
@@ -65,9 +62,8 @@ impl SecretStore for FakeSecretStore {
 
     async fn read(&self, pair: &PairId, version: SecretVersion) -> Result<StoredSecret, Refusal> {
         let paths = self.paths.lock();
-        let stored = paths
-            .get(pair)
-            .and_then(|path| path.stored().find(|(number, _)| *number == version));
+        let stored =
+            paths.get(pair).and_then(|path| path.stored().find(|(number, _)| *number == version));
         match stored {
             Some((_, stored)) => copy(stored),
             None => Err(Refusal::denied(Denial::NotFound, "no such secret")),
@@ -81,20 +77,15 @@ impl SecretStore for FakeSecretStore {
     ) -> Result<Option<(SecretVersion, StoredSecret)>, Refusal> {
         let paths = self.paths.lock();
         let found = paths.get(pair).and_then(|path| {
-            path.stored()
-                .find(|(_, (meta, _))| meta.label.as_ref() == Some(label))
+            path.stored().find(|(_, (meta, _))| meta.label.as_ref() == Some(label))
         });
-        found
-            .map(|(version, stored)| Ok((version, copy(stored)?)))
-            .transpose()
+        found.map(|(version, stored)| Ok((version, copy(stored)?))).transpose()
     }
 
     async fn destroy(&self, pair: &PairId, version: SecretVersion) -> Result<(), Refusal> {
         self.faults.pass(|| {
             let mut paths = self.paths.lock();
-            let place = usize::try_from(version.0)
-                .ok()
-                .and_then(|n| n.checked_sub(1));
+            let place = usize::try_from(version.0).ok().and_then(|n| n.checked_sub(1));
             let slot = place.and_then(|at| paths.get_mut(pair)?.versions.get_mut(at));
             if let Some(slot) = slot {
                 *slot = None;
@@ -106,9 +97,7 @@ impl SecretStore for FakeSecretStore {
     async fn list(&self, pair: &PairId) -> Result<Vec<(SecretVersion, SecretMeta)>, Refusal> {
         let paths = self.paths.lock();
         let stored = paths.get(pair).into_iter().flat_map(Path::stored);
-        Ok(stored
-            .map(|(version, (meta, _))| (version, meta.clone()))
-            .collect())
+        Ok(stored.map(|(version, (meta, _))| (version, meta.clone())).collect())
     }
 
     async fn put_witness(&self, pair: &PairId, witness: Witness) -> Result<(), Refusal> {

@@ -25,14 +25,10 @@ struct Task {
 
 impl Task {
     fn state(&self) -> TaskState {
-        let mut states = self
-            .entries
-            .iter()
-            .rev()
-            .filter_map(|(_, entry)| match entry {
-                Entry::State { state, .. } => Some(state.clone()),
-                _ => None,
-            });
+        let mut states = self.entries.iter().rev().filter_map(|(_, entry)| match entry {
+            Entry::State { state, .. } => Some(state.clone()),
+            _ => None,
+        });
         states.next().unwrap_or(TaskState::Running)
     }
 
@@ -47,10 +43,7 @@ impl Task {
     }
 
     fn claimed(&self, key: &TaskKey) -> Claimed {
-        let newest = self
-            .entries
-            .iter()
-            .rposition(|(_, entry)| checkpoint_of(entry).is_some());
+        let newest = self.entries.iter().rposition(|(_, entry)| checkpoint_of(entry).is_some());
         let after = newest.map_or(0, |at| at + 1);
         let entries = self.entries[after..].iter();
         Claimed {
@@ -90,10 +83,7 @@ fn checkpoint_of(entry: &Entry) -> Option<&CheckpointRef> {
 fn check_size(entry: &Entry) -> Result<(), TaskError> {
     let value = match entry {
         Entry::Result { outcome, .. } => outcome.len(),
-        Entry::State {
-            state: TaskState::Done(output),
-            ..
-        } => output.len(),
+        Entry::State { state: TaskState::Done(output), .. } => output.len(),
         _ => 0,
     };
     let checkpoint = match checkpoint_of(entry) {
@@ -127,10 +117,7 @@ impl TaskJournal for FakeTaskJournal {
                 epoch: TaskEpoch(0),
                 entries: Vec::new(),
             });
-            let known = TaskSpec {
-                spawned_at: spec.spawned_at,
-                ..task.spec.clone()
-            };
+            let known = TaskSpec { spawned_at: spec.spawned_at, ..task.spec.clone() };
             if known != *spec {
                 return Err(TaskError::Taken);
             }

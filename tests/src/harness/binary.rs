@@ -33,18 +33,14 @@ fn build() -> PathBuf {
         .spawn()
         .expect("cargo runs");
     let stdout = BufReader::new(cargo.stdout.take().expect("piped"));
-    let executable = Message::parse_stream(stdout)
-        .filter_map(Result::ok)
-        .find_map(|message| match message {
+    let executable =
+        Message::parse_stream(stdout).filter_map(Result::ok).find_map(|message| match message {
             Message::CompilerArtifact(artifact) if artifact.target.name == "keybaton" => {
                 artifact.executable
             }
             _ => None,
         });
-    assert!(
-        cargo.wait().expect("cargo ends").success(),
-        "keybaton builds"
-    );
+    assert!(cargo.wait().expect("cargo ends").success(), "keybaton builds");
     executable.expect("cargo names the program").into()
 }
 
@@ -97,20 +93,9 @@ where
         .expect("the program starts");
     let (sender, said) = channel();
     let (out, err) = (child.stdout.take(), child.stderr.take());
-    read(
-        out.expect("piped"),
-        sender.clone(),
-        Said::Out,
-        Said::OutEnded,
-    );
+    read(out.expect("piped"), sender.clone(), Said::Out, Said::OutEnded);
     read(err.expect("piped"), sender, Said::Err, Said::ErrEnded);
-    Running {
-        child,
-        said,
-        streams_open: 2,
-        stdout: Vec::new(),
-        stderr: Vec::new(),
-    }
+    Running { child, said, streams_open: 2, stdout: Vec::new(), stderr: Vec::new() }
 }
 
 /// Runs the program to its end.
@@ -192,10 +177,9 @@ impl Running {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.said.recv_timeout(left) {
             Ok(said) => self.keep(said),
-            Err(RecvTimeoutError::Timeout) => panic!(
-                "nothing came for {PATIENCE:?}; so far:\n{}",
-                self.stderr.join("\n")
-            ),
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("nothing came for {PATIENCE:?}; so far:\n{}", self.stderr.join("\n"))
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 self.streams_open = 0;
                 None

@@ -36,10 +36,7 @@ impl Hunt {
         for secret in secrets {
             let from = secret.iter().rposition(|byte| *byte == b'-');
             let random = &secret[from.map_or(0, |at| at + 1)..];
-            assert!(
-                random.len() >= 2 * PIECE_BYTES,
-                "long enough to be no accident"
-            );
+            assert!(random.len() >= 2 * PIECE_BYTES, "long enough to be no accident");
             for piece in random.chunks_exact(PIECE_BYTES) {
                 hunt.add_forms(piece);
             }
@@ -61,11 +58,7 @@ impl Hunt {
         let hex = |upper: bool| {
             piece.iter().fold(String::new(), |mut text, byte| {
                 // Writing to a String cannot fail.
-                let _ = if upper {
-                    write!(text, "{byte:02X}")
-                } else {
-                    write!(text, "{byte:02x}")
-                };
+                let _ = if upper { write!(text, "{byte:02X}") } else { write!(text, "{byte:02x}") };
                 text
             })
         };
@@ -94,10 +87,7 @@ impl Hunt {
 
     fn add(&mut self, form: &'static str, needle: Vec<u8>) {
         let head = [needle[0], needle[1]];
-        self.by_head
-            .entry(head)
-            .or_default()
-            .push(self.needles.len());
+        self.by_head.entry(head).or_default().push(self.needles.len());
         self.needles.push((form, needle));
     }
 
@@ -111,10 +101,7 @@ impl Hunt {
             };
             for (form, needle) in candidates.iter().map(|no| &self.needles[*no]) {
                 if bytes[at..].starts_with(needle) {
-                    finds.push(Find {
-                        place: format!("{place}, byte {at}"),
-                        form,
-                    });
+                    finds.push(Find { place: format!("{place}, byte {at}"), form });
                 }
             }
         }

@@ -91,19 +91,13 @@ impl Role {
     /// Keeps its key across steps.
     #[must_use]
     pub fn keeping(self) -> Self {
-        Self {
-            keeps: Keeps::PerSession,
-            ..self
-        }
+        Self { keeps: Keeps::PerSession, ..self }
     }
 
     /// Uses no credential.
     #[must_use]
     pub fn without_credential(self) -> Self {
-        Self {
-            keeps: Keeps::Nothing,
-            ..self
-        }
+        Self { keeps: Keeps::Nothing, ..self }
     }
 
     /// Says what its steps do to the world.
@@ -130,11 +124,7 @@ impl Role {
             _ => Deed::Chat(10),
         };
         let role = Self::of((0..steps).map(deed)).resting(60 + number * 7 % 90);
-        if number.is_multiple_of(5) {
-            role.keeping()
-        } else {
-            role
-        }
+        if number.is_multiple_of(5) { role.keeping() } else { role }
     }
 }
 
@@ -204,11 +194,7 @@ impl Program for Puppet {
         };
         let is_last = context.n + 1 >= role.deeds.len() as u64;
         let found = "found".to_owned();
-        Ok(Some(if is_last {
-            Progress::Done(found)
-        } else {
-            Progress::Continue(found)
-        }))
+        Ok(Some(if is_last { Progress::Done(found) } else { Progress::Continue(found) }))
     }
 
     fn apply(&self, role: &mut Role, outcome: String) {
@@ -246,8 +232,7 @@ impl Puppet {
         match deed {
             Deed::Nothing => Ok("nothing".to_owned()),
             Deed::Chat(ms) => {
-                self.call(context, chat("step", json!({"latency_ms": ms})), true)
-                    .await
+                self.call(context, chat("step", json!({"latency_ms": ms})), true).await
             }
             Deed::Stream(chunks) => {
                 let pace = json!({"latency_ms": 5, "chunks": chunks, "chunk_interval_ms": 10});

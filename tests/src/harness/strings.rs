@@ -107,9 +107,7 @@ impl Strings {
         let mut seen = self.seen.subscribe();
         let came = seen.wait_for(|seen| seen.iter().filter(is_it).count() >= times);
         let what = format!("{task} at {place:?} of step {n}, {times} times");
-        soon(&what, came)
-            .await
-            .expect("the strings outlive the wait");
+        soon(&what, came).await.expect("the strings outlive the wait");
     }
 
     /// How often `task` came through `place` of step `n`.
@@ -136,28 +134,17 @@ impl Strings {
     ) -> Option<Cue> {
         let task = task.task.as_str();
         let hook = (task.to_owned(), n, place);
-        let cue = self
-            .cues
-            .lock()
-            .get_mut(&hook)
-            .and_then(VecDeque::pop_front);
+        let cue = self.cues.lock().get_mut(&hook).and_then(VecDeque::pop_front);
         self.seen.send_modify(|seen| {
-            seen.push(Seen {
-                task: task.to_owned(),
-                n,
-                place,
-                is_repeat,
-                idem,
-            });
+            seen.push(Seen { task: task.to_owned(), n, place, is_repeat, idem });
         });
         if cue != Some(Cue::Hold) {
             return cue;
         }
         let mut released = self.released.subscribe();
         // The sender is this object, which is borrowed here.
-        let _ = released
-            .wait_for(|released| released.get(task).is_some_and(|up_to| *up_to > n))
-            .await;
+        let _ =
+            released.wait_for(|released| released.get(task).is_some_and(|up_to| *up_to > n)).await;
         None
     }
 }

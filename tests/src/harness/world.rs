@@ -160,9 +160,7 @@ impl World {
     #[must_use]
     pub fn node(&self) -> &Node {
         let life = self.life.as_ref().expect("the node runs");
-        life.node
-            .as_ref()
-            .expect("a life has its node until it ends")
+        life.node.as_ref().expect("a life has its node until it ends")
     }
 
     /// Everything of this world on disk.
@@ -219,10 +217,7 @@ impl World {
             .provider(PROVIDER, self.provider(), self.setup.policy.clone())
             .tasks_max(self.setup.tasks_max);
         if self.setup.knows_puppets {
-            builder.program(Puppet {
-                base_url,
-                strings: self.strings.clone(),
-            })
+            builder.program(Puppet { base_url, strings: self.strings.clone() })
         } else {
             builder
         }
@@ -234,10 +229,7 @@ impl World {
         let admin_key = Secret::new(ADMIN_KEY_DEFAULT.as_bytes().to_vec())
             .map_err(|refusal| refusal.to_string())
             .expect("the admin key is a key");
-        let home = Home {
-            project: "{tenant}".into(),
-            account: Some("agents".into()),
-        };
+        let home = Home { project: "{tenant}".into(), account: Some("agents".into()) };
         let homes = Homes::new(std::collections::BTreeMap::new())
             .and_then(|homes| homes.danger_with_template(home))
             .expect("a template with a tenant");
@@ -260,10 +252,7 @@ impl World {
         let runtime = threads.build().expect("threads");
         let started = runtime.spawn(builder.start()).await.expect("no panic");
         match started {
-            Ok(node) => Ok(Life {
-                node: Some(node),
-                runtime: Some(runtime),
-            }),
+            Ok(node) => Ok(Life { node: Some(node), runtime: Some(runtime) }),
             Err(error) => {
                 runtime.shutdown_background();
                 Err(error)
@@ -288,9 +277,7 @@ impl World {
     pub fn note_kill(&mut self) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let micros = now.expect("after 1970").as_micros();
-        self.kills.push(Kill {
-            at_us: u64::try_from(micros).expect("before the year 500 000"),
-        });
+        self.kills.push(Kill { at_us: u64::try_from(micros).expect("before the year 500 000") });
     }
 
     /// Stops the node politely.
@@ -324,9 +311,7 @@ impl World {
     pub async fn complete(&self, rotation: &RotationId) {
         let finished = self.node().finished(rotation);
         let what = format!("the end of {rotation}");
-        soon(&what, finished)
-            .await
-            .expect("a rotation that completes");
+        soon(&what, finished).await.expect("a rotation that completes");
     }
 
     /// The pair of a tenant.
@@ -377,20 +362,14 @@ impl World {
         rotated: &[&str],
         change: impl FnOnce(&mut Rules),
     ) -> (Verdict, TempDir) {
-        let (tasks, pairs) = (
-            self.path().join("tasks.jsonl"),
-            self.path().join("pairs.jsonl"),
-        );
+        let (tasks, pairs) = (self.path().join("tasks.jsonl"), self.path().join("pairs.jsonl"));
         self.export(&tasks, &pairs).await;
         self.stop().await;
         let simulator = self.simulator.take().expect("the simulator runs");
         let ledger = simulator.ledger_path().to_owned();
         simulator.stop().await;
         let mut rules = Rules {
-            rotated: rotated
-                .iter()
-                .map(|tenant| PairName::new(*tenant, PROVIDER))
-                .collect(),
+            rotated: rotated.iter().map(|tenant| PairName::new(*tenant, PROVIDER)).collect(),
             kills: std::mem::take(&mut self.kills),
             ..Rules::default()
         };
@@ -401,10 +380,7 @@ impl World {
 
     async fn export(&self, tasks: &Path, pairs: &Path) {
         let embedded = self.node().embedded();
-        let export = Export {
-            journal: embedded.journal.as_ref(),
-            tasks: embedded.tasks.as_ref(),
-        };
+        let export = Export { journal: embedded.journal.as_ref(), tasks: embedded.tasks.as_ref() };
         let key_name = |key: &ProviderKeyId| {
             let name = key.as_str().rsplit('/').next();
             name.unwrap_or_default().to_owned()
@@ -413,10 +389,7 @@ impl World {
             .pairs(pairs, |pair| pair.tenant.to_string(), key_name)
             .await
             .expect("the records can be read");
-        export
-            .tasks(tasks, steps_of)
-            .await
-            .expect("the task journals can be read");
+        export.tasks(tasks, steps_of).await.expect("the task journals can be read");
     }
 }
 
@@ -424,10 +397,7 @@ impl World {
 fn log_if_asked() {
     if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("KEYBATON_LOG") {
         // Another world of this process may have been first.
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_test_writer()
-            .try_init();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
     }
 }
 

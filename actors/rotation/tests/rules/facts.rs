@@ -17,11 +17,7 @@ impl Bench {
             Phase::Revoking { old, forced: true } => format!("revoking {old} forced"),
             phase => {
                 let debug = format!("{phase:?}");
-                let name = debug
-                    .split([' ', '{'])
-                    .next()
-                    .unwrap_or_default()
-                    .to_lowercase();
+                let name = debug.split([' ', '{']).next().unwrap_or_default().to_lowercase();
                 let subject = phase.subject().map(|v| format!(" {v}")).unwrap_or_default();
                 format!("{name}{subject}")
             }
@@ -55,17 +51,8 @@ impl Bench {
         if let Some(rotation) = &record.rotation {
             facts.insert(format!("#{}", rotation.id.n));
             facts.insert(format!("{:?}", rotation.severity).to_lowercase());
-            facts.extend(
-                rotation
-                    .reclaim
-                    .map(|why| format!("reclaim {why:?}").to_lowercase()),
-            );
-            facts.extend(
-                rotation
-                    .error
-                    .as_ref()
-                    .map(|error| format!("error {error}")),
-            );
+            facts.extend(rotation.reclaim.map(|why| format!("reclaim {why:?}").to_lowercase()));
+            facts.extend(rotation.error.as_ref().map(|error| format!("error {error}")));
         }
         facts
     }
@@ -112,11 +99,7 @@ fn effect(effect: &Effect) -> String {
         Effect::Locate { version, .. } => format!("locate {version}"),
         Effect::Probe { version, .. } => format!("probe {version}"),
         Effect::Ask { version, .. } => format!("ask {version}"),
-        Effect::Revoke {
-            version,
-            confirm_dead: Some(_),
-            ..
-        } => format!("revoke {version} surely"),
+        Effect::Revoke { version, confirm_dead: Some(_), .. } => format!("revoke {version} surely"),
         Effect::Revoke { version, .. } => format!("revoke {version}"),
         Effect::Sweep { .. } => "sweep".to_owned(),
         Effect::Destroy { version, .. } => format!("destroy {version}"),

@@ -24,10 +24,7 @@ fn a_burned_label_is_looked_for_ever_more_rarely() {
 
 #[test]
 fn a_label_ends_only_by_a_listing_begun_after_the_horizon() {
-    after_burning(
-        "abort swept:v2",
-        "failed aborted; v2 UNRESOLVED, owed sweep v2, repeat",
-    );
+    after_burning("abort swept:v2", "failed aborted; v2 UNRESOLVED, owed sweep v2, repeat");
     after_burning("abort wait:86399 swept:v2", "failed aborted; v2 UNRESOLVED");
     after_burning(
         "abort wait:86400 swept:v2",
@@ -41,10 +38,7 @@ fn a_key_under_a_burned_label_is_revoked_if_nobody_claims_it() {
         "found:v2:lost-key",
         "queued; owed revoke v2, revoke v2, guard unclaimed v2, audit Reconciled v2, owed sweep v2",
     );
-    after_burning(
-        "found:v2:lost-key revoked:v2",
-        "queued; v2 UNRESOLVED, audit Revoked v2",
-    );
+    after_burning("found:v2:lost-key revoked:v2", "queued; v2 UNRESOLVED, audit Revoked v2");
     after_burning(
         "abort found:v2:lost-key revoked:v2 wait:86400 swept:v2",
         "failed aborted; v2 GONE",
@@ -65,14 +59,8 @@ fn a_key_that_is_listed_after_its_death_is_not_counted_twice() {
 
 #[test]
 fn a_foreign_key_under_our_label_is_left_alone() {
-    after_burning(
-        "found:v2:key-v1",
-        "queued; no owed revoke v2, page, no revoke v2",
-    );
-    after_burning(
-        "claimed:v2",
-        "queued; no owed revoke v2, page, audit ForeignKey",
-    );
+    after_burning("found:v2:key-v1", "queued; no owed revoke v2, page, no revoke v2");
+    after_burning("claimed:v2", "queued; no owed revoke v2, page, audit ForeignKey");
     after_burning("claimed:v2 claimed:v2", "queued; no page, nothing written");
     after_burning("abort wait:86400 claimed:v2", "failed aborted; v2 GONE");
 }
@@ -80,39 +68,21 @@ fn a_foreign_key_under_our_label_is_left_alone() {
 #[test]
 fn a_refused_revoke_is_asked_again_and_pages_in_the_end() {
     let revoking = "promoted returned:v1 wait:300";
-    check(
-        &format!("{revoking} unrevoked:v1"),
-        "revoking v1; error no, no page, armed owed 5",
-    );
-    check(
-        &format!("{revoking} wait:5"),
-        "revoking v1; revoke v1, armed owed 10",
-    );
-    check(
-        &format!("{revoking} wait:15"),
-        "revoking v1; revoke v1, armed owed 20",
-    );
-    check(
-        &format!("{revoking} wait:100000"),
-        "revoking v1; v1 REVOKE_PENDING, active v2",
-    );
+    check(&format!("{revoking} unrevoked:v1"), "revoking v1; error no, no page, armed owed 5");
+    check(&format!("{revoking} wait:5"), "revoking v1; revoke v1, armed owed 10");
+    check(&format!("{revoking} wait:15"), "revoking v1; revoke v1, armed owed 20");
+    check(&format!("{revoking} wait:100000"), "revoking v1; v1 REVOKE_PENDING, active v2");
 }
 
 #[test]
 fn a_careful_policy_has_the_death_confirmed() {
-    check(
-        "policy:confirm promoted returned:v1 wait:300",
-        "revoking v1; revoke v1 surely",
-    );
+    check("policy:confirm promoted returned:v1 wait:300", "revoking v1; revoke v1 surely");
 }
 
 #[test]
 fn an_unconfirmed_destruction_stays_owed() {
     let done = "promoted returned:v1 wait:300 revoked:v1";
-    check(
-        &format!("{done} wait:5"),
-        "complete rotated; destroy v1, owed destroy v1",
-    );
+    check(&format!("{done} wait:5"), "complete rotated; destroy v1, owed destroy v1");
     check(
         &format!("{done} wait:5 destroyed:v1"),
         "complete rotated; no owed destroy v1, no armed owed 5",
@@ -130,8 +100,5 @@ fn old_versions_are_forgotten_but_never_with_their_debts() {
     let bench = Bench::play(&script);
     let ended = bench.record.versions.len() - 2;
     assert_eq!(ended, keybaton_rotation::limits::ENDED_VERSIONS_KEPT);
-    check(
-        &script,
-        "complete rotated; v2 UNRESOLVED, active v29, no v3 REVOKED, owed sweep v2",
-    );
+    check(&script, "complete rotated; v2 UNRESOLVED, active v29, no v3 REVOKED, owed sweep v2");
 }

@@ -45,11 +45,7 @@ pub fn check(script: &str, expected: &str) {
     let (phase, facts) = expected.split_once(';').unwrap_or((expected, ""));
     let story = || bench.story(script);
     assert_eq!(bench.phase(), phase.trim(), "phase\n{}", story());
-    for fact in facts
-        .split(',')
-        .map(str::trim)
-        .filter(|fact| !fact.is_empty())
-    {
+    for fact in facts.split(',').map(str::trim).filter(|fact| !fact.is_empty()) {
         match fact.strip_prefix("no ") {
             Some(absent) => assert!(!bench.has(absent), "unexpected: {absent}\n{}", story()),
             None => assert!(bench.has(fact), "missing: {fact}\n{}", story()),
@@ -64,10 +60,7 @@ pub fn impossible(script: &str) {
     let mut bench = Bench::play(before);
     let input = bench.input(last).expect("an input");
     let policy = bench.policy.clone();
-    assert!(
-        step(&bench.record, input, &bench.context(&policy)).is_err(),
-        "{script}"
-    );
+    assert!(step(&bench.record, input, &bench.context(&policy)).is_err(), "{script}");
 }
 
 pub struct Bench {
@@ -87,10 +80,7 @@ pub struct Bench {
 impl Bench {
     #[track_caller]
     pub fn play(script: &str) -> Self {
-        let owner = Owner {
-            node: NodeId::new("n1").expect("a name"),
-            incarnation: Incarnation(1),
-        };
+        let owner = Owner { node: NodeId::new("n1").expect("a name"), incarnation: Incarnation(1) };
         let pair = PairId::new(
             TenantId::new("acme").expect("a name"),
             ProviderName::new("fake").expect("a name"),
@@ -127,9 +117,7 @@ impl Bench {
             "first" => self.all("start provision wait:0 ready issued alive destroyed:v1"),
             "promoted" => self.all("first rotate wait:0 ready issued alive"),
             _ => {
-                let input = self
-                    .input(word)
-                    .unwrap_or_else(|| panic!("no such word: {word}"));
+                let input = self.input(word).unwrap_or_else(|| panic!("no such word: {word}"));
                 if name == "restart" || name == "start" {
                     self.timers.clear();
                 }
@@ -177,11 +165,7 @@ impl Bench {
 
     fn context<'a>(&self, policy: &'a Policy) -> Context<'a> {
         // Jitter 100 of 0..=200 is none at all.
-        Context {
-            now: self.now(),
-            jitter: 100,
-            policy,
-        }
+        Context { now: self.now(), jitter: 100, policy }
     }
 
     fn wait(&mut self, seconds: f64) {
@@ -207,9 +191,9 @@ impl Bench {
             match effect {
                 Effect::Arm(timer, due) => self.arm(*timer, due.left(self.now())),
                 Effect::ArmFor(timer, wait) => self.arm(*timer, *wait),
-                Effect::Probe {
-                    version, attempt, ..
-                } => self.last_probe = Some((*version, *attempt)),
+                Effect::Probe { version, attempt, .. } => {
+                    self.last_probe = Some((*version, *attempt))
+                }
                 Effect::Preflight { attempt } => self.last_preflight = *attempt,
                 _ => {}
             }
@@ -248,22 +232,17 @@ impl Bench {
         let first = parts.next();
         let second = parts.next();
         let version = first.and_then(parse_version);
-        let seconds = |text: Option<&str>| {
-            text.and_then(|text| text.parse().ok())
-                .map(Duration::from_secs)
-        };
+        let seconds =
+            |text: Option<&str>| text.and_then(|text| text.parse().ok()).map(Duration::from_secs);
         let why = "no".to_owned();
         let new = self.awaited();
         Some(match name {
-            "start" | "restart" => Input::Started {
-                node: NodeId::new("n1").ok()?,
-                incarnation: Incarnation(2),
-            },
+            "start" | "restart" => {
+                Input::Started { node: NodeId::new("n1").ok()?, incarnation: Incarnation(2) }
+            }
             "provision" => self.trigger(Want::Provision),
             "import" => {
-                let Found {
-                    key_id, secret, fp, ..
-                } = self.found(self.record.next_version);
+                let Found { key_id, secret, fp, .. } = self.found(self.record.next_version);
                 self.trigger(Want::Import { key_id, secret, fp })
             }
             "rotate" => {
@@ -275,17 +254,12 @@ impl Bench {
                 let reason = Reason::Requested("leak".to_owned());
                 let compromised = version;
                 let deadline = seconds(second);
-                self.trigger(Want::Emergency {
-                    compromised,
-                    deadline,
-                    reason,
-                })
+                self.trigger(Want::Emergency { compromised, deadline, reason })
             }
             "again" => Input::Triggered(self.last_trigger.clone()?),
-            "ready" | "person" => Input::PreflightOk {
-                attempt: self.last_preflight,
-                person: name == "person",
-            },
+            "ready" | "person" => {
+                Input::PreflightOk { attempt: self.last_preflight, person: name == "person" }
+            }
             "unready" => Input::PreflightRefused {
                 attempt: self.last_preflight,
                 after: seconds(first),
@@ -297,10 +271,7 @@ impl Bench {
             "cut" => Input::Ordered(Order::Cut),
             "extend" => Input::Ordered(Order::Extend(seconds(first)?)),
             "retry" => Input::Ordered(Order::RetryNow),
-            "keydead" => Input::KeyDead {
-                version: version?,
-                reports: 3,
-            },
+            "keydead" => Input::KeyDead { version: version?, reports: 3 },
             _ => return self.answer(name, new, version, first, second),
         })
     }
@@ -314,56 +285,20 @@ impl Bench {
         second: Option<&str>,
     ) -> Option<Input> {
         let about = version.unwrap_or(new);
-        let Found {
-            key_id,
-            secret,
-            fp,
-            expires_at,
-        } = self.found(about);
+        let Found { key_id, secret, fp, expires_at } = self.found(about);
         let why = "no".to_owned();
-        let after = first
-            .and_then(|text| text.parse().ok())
-            .map(Duration::from_secs);
+        let after = first.and_then(|text| text.parse().ok()).map(Duration::from_secs);
         Some(match name {
-            "issued" => Input::Issued {
-                version: about,
-                key_id,
-                secret,
-                fp,
-                expires_at,
-            },
-            "submitted" => Input::PersonSubmitted {
-                version: about,
-                key_id,
-                secret,
-                fp,
-                expires_at,
-            },
+            "issued" => Input::Issued { version: about, key_id, secret, fp, expires_at },
+            "submitted" => {
+                Input::PersonSubmitted { version: about, key_id, secret, fp, expires_at }
+            }
             "expired" => Input::PersonExpired { version: about },
-            "refused" => Input::IssueRefused {
-                version: new,
-                after,
-                admin: false,
-                why,
-            },
-            "denied" => Input::IssueRefused {
-                version: new,
-                after: None,
-                admin: true,
-                why,
-            },
-            "unknown" => Input::IssueUnknown {
-                version: about,
-                why,
-            },
-            "located" => Input::Located {
-                version: about,
-                found: Some(self.found(about)),
-            },
-            "nothing" => Input::Located {
-                version: about,
-                found: None,
-            },
+            "refused" => Input::IssueRefused { version: new, after, admin: false, why },
+            "denied" => Input::IssueRefused { version: new, after: None, admin: true, why },
+            "unknown" => Input::IssueUnknown { version: about, why },
+            "located" => Input::Located { version: about, found: Some(self.found(about)) },
+            "nothing" => Input::Located { version: about, found: None },
             "claimed" => Input::KeyClaimed { version: about },
             _ => return self.later_answer(name, version, second),
         })
@@ -381,26 +316,12 @@ impl Bench {
             "dead" => self.probed(Health::Dead),
             "dunno" => self.probed(Health::Unknown),
             "noscopes" => self.probed(Health::MissingScopes),
-            "returned" => Input::GrantReturned {
-                version: version?,
-                left: 0,
-            },
-            "held" => Input::GrantReturned {
-                version: version?,
-                left: 2,
-            },
+            "returned" => Input::GrantReturned { version: version?, left: 0 },
+            "held" => Input::GrantReturned { version: version?, left: 2 },
             "revoked" => Input::Revoked { version: version? },
-            "unrevoked" => Input::RevokeRefused {
-                version: version?,
-                after: None,
-                why,
-            },
+            "unrevoked" => Input::RevokeRefused { version: version?, after: None, why },
             "destroyed" => Input::Destroyed { version: version? },
-            "swept" => Input::Swept {
-                label: self.label(version?),
-                asked: self.now(),
-                found: None,
-            },
+            "swept" => Input::Swept { label: self.label(version?), asked: self.now(), found: None },
             "found" => Input::Swept {
                 label: self.label(version?),
                 asked: self.now(),
@@ -412,11 +333,7 @@ impl Bench {
 
     fn probed(&self, health: Health) -> Input {
         let (version, attempt) = self.last_probe.expect("a probe was asked");
-        Input::Probed {
-            version,
-            attempt,
-            health,
-        }
+        Input::Probed { version, attempt, health }
     }
 
     fn trigger(&mut self, want: Want) -> Input {

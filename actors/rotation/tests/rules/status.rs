@@ -66,11 +66,6 @@ fn what_is_owed_is_listed_and_the_next_moment_named() {
             "look for v3 at the provider; asked 0 times, again in 5 s",
         ]
     );
-    let next = explanation
-        .next
-        .map(|(timer, at)| (timer, bench.now().until(at).as_secs()));
-    assert!(
-        matches!(next, Some((Timer::Owed | Timer::Retry, 5))),
-        "{next:?}"
-    );
+    let next = explanation.next.map(|(timer, at)| (timer, bench.now().until(at).as_secs()));
+    assert!(matches!(next, Some((Timer::Owed | Timer::Retry, 5))), "{next:?}");
 }

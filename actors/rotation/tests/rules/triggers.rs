@@ -23,18 +23,9 @@ fn a_trigger_for_a_version_that_was_left_already_does_nothing() {
 
 #[test]
 fn a_running_rotation_absorbs_what_it_will_fulfil() {
-    check(
-        "first rotate rotate",
-        "queued; reply #2, no queued #3, audit Triggered",
-    );
-    check(
-        "first rotate wait:0 ready rotate:v1",
-        "issuing v2; reply #2",
-    );
-    check(
-        "first rotate wait:0 ready issued rotate",
-        "verifying v2; reply #2, no queued #3",
-    );
+    check("first rotate rotate", "queued; reply #2, no queued #3, audit Triggered");
+    check("first rotate wait:0 ready rotate:v1", "issuing v2; reply #2");
+    check("first rotate wait:0 ready issued rotate", "verifying v2; reply #2, no queued #3");
     check("promoted rotate:v1", "draining v1; reply #2, no queued #3");
     check("promoted provision", "draining v1; reply #2");
     check("start provision provision", "queued; reply #1");
@@ -44,10 +35,7 @@ fn a_running_rotation_absorbs_what_it_will_fulfil() {
 fn what_it_will_not_fulfil_is_queued_once() {
     check("promoted rotate:v2", "draining v1; reply #3, queued #3");
     check("promoted rotate rotate", "draining v1; reply #3, queued #3");
-    check(
-        "promoted returned:v1 wait:300 rotate",
-        "revoking v1; reply #3, queued #3",
-    );
+    check("promoted returned:v1 wait:300 rotate", "revoking v1; reply #3, queued #3");
 }
 
 #[test]
@@ -64,18 +52,12 @@ fn a_queued_trigger_starts_when_the_rotation_ends() {
 
 #[test]
 fn an_emergency_takes_the_place_of_the_queued_trigger() {
-    check(
-        "promoted rotate emergency:v2",
-        "queued; #3, no queued #3, emergency, reply #3",
-    );
+    check("promoted rotate emergency:v2", "queued; #3, no queued #3, emergency, reply #3");
 }
 
 #[test]
 fn an_imported_key_is_tried_and_handed_out() {
-    check(
-        "start import",
-        "verifying v1; v1 STAGED, guard unclaimed v1, probe v1, reply #1",
-    );
+    check("start import", "verifying v1; v1 STAGED, guard unclaimed v1, probe v1, reply #1");
     check(
         "start import alive",
         "complete rotated; active v1, audit Imported v1, audit Promoted v1",
@@ -90,14 +72,8 @@ fn a_bad_import_is_forgotten_and_never_revoked() {
         &format!("first import {dead}"),
         "failed verify failed; v2 GONE, destroy v2, no owed revoke v2, active v1, no armed rotate",
     );
-    check(
-        &format!("start import {dead}"),
-        "queued; v1 GONE, no owed revoke v1, gate nocredential",
-    );
-    check(
-        "first import abort",
-        "failed aborted; v2 GONE, no owed revoke v2",
-    );
+    check(&format!("start import {dead}"), "queued; v1 GONE, no owed revoke v1, gate nocredential");
+    check("first import abort", "failed aborted; v2 GONE, no owed revoke v2");
 }
 
 #[test]
@@ -113,14 +89,8 @@ fn an_import_waits_for_nobody() {
 
 #[test]
 fn a_key_may_be_brought_in_while_none_can_be_had() {
-    check(
-        "start provision wait:0 unready import",
-        "verifying v1; reply #1",
-    );
-    check(
-        "start provision wait:0 unready import alive",
-        "complete rotated; active v1",
-    );
+    check("start provision wait:0 unready import", "verifying v1; reply #1");
+    check("start provision wait:0 unready import alive", "complete rotated; active v1");
 }
 
 #[test]

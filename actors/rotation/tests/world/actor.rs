@@ -49,11 +49,7 @@ impl World {
             return;
         };
         let policy = self.policy.clone();
-        let context = Context {
-            now: self.store_now(),
-            jitter: self.rng.random(),
-            policy: &policy,
-        };
+        let context = Context { now: self.store_now(), jitter: self.rng.random(), policy: &policy };
         let decision = match step(&record, input.clone(), &context) {
             Ok(decision) => decision,
             Err(impossible) => {
@@ -188,71 +184,27 @@ impl World {
             }
             Effect::ArmFor(timer, wait) => {
                 let is_zero = timer == Timer::Settle && self.mutant == Mutant::SettleZero;
-                self.arm(
-                    timer,
-                    if is_zero {
-                        std::time::Duration::ZERO
-                    } else {
-                        wait
-                    },
-                );
+                self.arm(timer, if is_zero { std::time::Duration::ZERO } else { wait });
             }
             Effect::Preflight { attempt } => self.preflight(attempt),
             Effect::Issue { version, label, .. } => self.send_issue(version, label),
             Effect::Locate { version, label } => {
                 let wait = self.travel();
-                self.after(
-                    wait,
-                    Event::Locate {
-                        process,
-                        version,
-                        label,
-                    },
-                );
+                self.after(wait, Event::Locate { process, version, label });
             }
-            Effect::Probe {
-                version,
-                secret,
-                attempt,
-            } => {
+            Effect::Probe { version, secret, attempt } => {
                 let wait = self.travel();
-                self.after(
-                    wait,
-                    Event::Probe {
-                        process,
-                        version,
-                        secret,
-                        attempt,
-                    },
-                );
+                self.after(wait, Event::Probe { process, version, secret, attempt });
             }
-            Effect::Ask {
-                version,
-                label,
-                until,
-            } => {
+            Effect::Ask { version, label, until } => {
                 let left = self.store_now().until(until);
                 self.ask_person(version, label, u64::try_from(left.as_millis()).unwrap_or(0));
             }
-            Effect::Revoke {
-                version, key_id, ..
-            } => self.send_revoke(version, key_id),
+            Effect::Revoke { version, key_id, .. } => self.send_revoke(version, key_id),
             Effect::Sweep { label } => self.sweep(label),
-            Effect::Destroy {
-                version,
-                secret,
-                label,
-            } => {
+            Effect::Destroy { version, secret, label } => {
                 let wait = self.travel();
-                self.after(
-                    wait,
-                    Event::Destroy {
-                        process,
-                        version,
-                        secret,
-                        label,
-                    },
-                );
+                self.after(wait, Event::Destroy { process, version, secret, label });
             }
             Effect::Count { version } => {
                 let left = self.journal.count(version);
@@ -315,21 +267,14 @@ impl World {
 
 /// One line of the story.
 fn tell(input: &Input, decision: &Decision) -> String {
-    let phase = decision
-        .record
-        .as_ref()
-        .and_then(|r| r.rotation.as_ref())
-        .map(|r| &r.phase);
+    let phase = decision.record.as_ref().and_then(|r| r.rotation.as_ref()).map(|r| &r.phase);
     let rev = decision.record.as_ref().map(|r| r.rev);
     let effects: Vec<_> = decision
         .effects
         .iter()
         .filter(|e| !matches!(e, Effect::Publish | Effect::Witness))
         .collect();
-    format!(
-        "{input:?}\n      -> {rev:?} {phase:?}\n      {:?} {effects:?}",
-        decision.guards
-    )
+    format!("{input:?}\n      -> {rev:?} {phase:?}\n      {:?} {effects:?}", decision.guards)
 }
 
 /// Every trigger and every order gets exactly one reply, nothing else gets any.

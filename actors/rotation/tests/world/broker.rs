@@ -37,11 +37,7 @@ pub struct Broker {
 impl Broker {
     /// A process begins: nothing is remembered.
     pub fn start(&mut self, incarnation: u64) {
-        *self = Self {
-            alive: true,
-            incarnation,
-            ..Self::default()
-        };
+        *self = Self { alive: true, incarnation, ..Self::default() };
     }
 
     /// Whether an answer to question `asked` may be used.
@@ -72,18 +68,13 @@ impl Broker {
     pub fn next_op(&self) -> Option<Op> {
         let view = self.view.as_ref()?;
         let leaving = view.grants.iter().find(|(version, _)| {
-            let is_empty = self
-                .slots
-                .get(version)
-                .is_none_or(|s| !s.open && s.holders.is_empty());
+            let is_empty = self.slots.get(version).is_none_or(|s| !s.open && s.holders.is_empty());
             view.active != Some(**version) && is_empty
         });
         if let Some((version, grant)) = leaving {
             return Some(Op::Return(*version, grant.id));
         }
-        view.active
-            .filter(|active| !view.grants.contains_key(active))
-            .map(Op::Grant)
+        view.active.filter(|active| !view.grants.contains_key(active)).map(Op::Grant)
     }
 
     pub fn cut(&mut self, version: Version) {

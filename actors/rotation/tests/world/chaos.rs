@@ -71,21 +71,13 @@ impl World {
             let version = Version(self.rng.random_range(made.saturating_sub(3).max(1)..made));
             let left = u32::from(self.rng.random_bool(0.2));
             let input = Input::GrantReturned { version, left };
-            self.after(
-                0,
-                Event::Deliver {
-                    process: None,
-                    input,
-                },
-            );
+            self.after(0, Event::Deliver { process: None, input });
         }
     }
 
     fn random_version(&mut self) -> Option<Version> {
         let made = self.journal.record.as_ref().map_or(1, |r| r.next_version.0);
-        self.rng
-            .random_bool(0.5)
-            .then(|| Version(self.rng.random_range(1..=made)))
+        self.rng.random_bool(0.5).then(|| Version(self.rng.random_range(1..=made)))
     }
 
     fn random_trigger(&mut self) {
@@ -94,10 +86,7 @@ impl World {
         let reason = Reason::Requested("test".to_owned());
         let want = match self.rng.random_range(0..10) {
             0..3 => Want::Provision,
-            3..6 => Want::Rotate {
-                target: self.random_version(),
-                reason,
-            },
+            3..6 => Want::Rotate { target: self.random_version(), reason },
             6..9 => Want::Emergency {
                 compromised: self.random_version(),
                 deadline: self.rng.random_bool(0.3).then_some(Duration::from_secs(10)),
@@ -106,32 +95,19 @@ impl World {
             _ => self.random_import(),
         };
         let input = Input::Triggered(Trigger { id, want });
-        self.after(
-            0,
-            Event::Deliver {
-                process: None,
-                input,
-            },
-        );
+        self.after(0, Event::Deliver { process: None, input });
     }
 
     fn random_import(&mut self) -> Want {
         let now = self.now;
-        let (key_id, fp) = if self.rng.random_bool(0.2) {
-            self.foreign.clone()
-        } else {
-            self.provider.plant(now)
-        };
+        let (key_id, fp) =
+            if self.rng.random_bool(0.2) { self.foreign.clone() } else { self.provider.plant(now) };
         if self.rng.random_bool(0.2) && key_id != self.foreign.0 {
             let _ = self.provider.revoke(&key_id, now);
         }
         let found = self.secrets.put(None, key_id, fp);
         self.seen.imported.insert(found.key_id.clone());
-        Want::Import {
-            key_id: found.key_id,
-            secret: found.secret,
-            fp,
-        }
+        Want::Import { key_id: found.key_id, secret: found.secret, fp }
     }
 
     fn random_order(&mut self) {
@@ -143,13 +119,7 @@ impl World {
             _ => Order::RetryNow,
         };
         let input = Input::Ordered(order);
-        self.after(
-            0,
-            Event::Deliver {
-                process: None,
-                input,
-            },
-        );
+        self.after(0, Event::Deliver { process: None, input });
     }
 
     pub fn random_plan(&mut self) -> Plan {
@@ -158,9 +128,7 @@ impl World {
         }
         match self.rng.random_range(0..100) {
             0..50 => Plan::Answered,
-            50..60 => Plan::Refused {
-                admin: self.rng.random_bool(0.2),
-            },
+            50..60 => Plan::Refused { admin: self.rng.random_bool(0.2) },
             60..67 => Plan::AckLost,
             67..74 => Plan::Dropped,
             74..83 => Plan::Late,
@@ -174,10 +142,7 @@ impl World {
 
 /// A policy of this seed.
 pub fn random_policy(rng: &mut StdRng, class: Class) -> Policy {
-    let mut policy = Policy {
-        sweep_horizon: Duration::from_secs(3 * 3600),
-        ..Policy::default()
-    };
+    let mut policy = Policy { sweep_horizon: Duration::from_secs(3 * 3600), ..Policy::default() };
     policy.on_stuck = [OnStuck::Wait, OnStuck::CutCalls, OnStuck::RollBack][rng.random_range(0..3)];
     policy.on_stuck_b = [OnStuck::Reopen, OnStuck::CutCalls][rng.random_range(0..2)];
     policy.revoke_without_replacement = rng.random_bool(0.8);

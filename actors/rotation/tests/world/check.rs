@@ -37,12 +37,7 @@ impl World {
         let Some(record) = self.journal.record.clone() else {
             return;
         };
-        if self
-            .seen
-            .last
-            .as_ref()
-            .is_some_and(|last| last.rev == record.rev)
-        {
+        if self.seen.last.as_ref().is_some_and(|last| last.rev == record.rev) {
             self.check_holders(&record);
             return;
         }
@@ -65,16 +60,10 @@ impl World {
             .map(|(version, _)| *version)
             .collect();
         if active.len() > 1 || active.first().copied() != record.active {
-            self.violate(
-                "S2",
-                format!("ACTIVE are {active:?}, active is {:?}", record.active),
-            );
+            self.violate("S2", format!("ACTIVE are {active:?}, active is {:?}", record.active));
         }
         if record.active.is_some() != (record.gate == Gate::Open) {
-            self.violate(
-                "S2",
-                format!("{:?} while active is {:?}", record.gate, record.active),
-            );
+            self.violate("S2", format!("{:?} while active is {:?}", record.gate, record.active));
         }
         let phase = record.rotation.as_ref().map(|r| &r.phase);
         if matches!(phase, Some(Phase::Failed { .. })) && record.active.is_none() {
@@ -98,10 +87,7 @@ impl World {
             let is_reopened =
                 before == VersionStatus::Draining && entry.status == VersionStatus::Active;
             if is_back && !is_reopened {
-                self.violate(
-                    "S8",
-                    format!("{version} went from {before} to {}", entry.status),
-                );
+                self.violate("S8", format!("{version} went from {before} to {}", entry.status));
             }
             let is_promoted = entry.status == VersionStatus::Active && before != entry.status;
             if is_promoted && !self.seen.proven.contains(version) && !is_reopened {
@@ -142,10 +128,8 @@ impl World {
                 let is_forced = entry
                     .and_then(|entry| entry.key_id.as_ref())
                     .is_some_and(|key_id| forced.contains(key_id));
-                let may_hold = matches!(
-                    status,
-                    Some(VersionStatus::Active | VersionStatus::Draining)
-                );
+                let may_hold =
+                    matches!(status, Some(VersionStatus::Active | VersionStatus::Draining));
                 let has_grant = self
                     .journal
                     .grants
@@ -168,10 +152,7 @@ impl World {
         let mut found = None;
         for (key_id, key) in self.provider.keys.iter().filter(|(_, key)| key.alive) {
             let Some(label) = &key.label else { continue };
-            let named = record
-                .versions
-                .values()
-                .find(|entry| entry.label.as_ref() == Some(label));
+            let named = record.versions.values().find(|entry| entry.label.as_ref() == Some(label));
             let has_fate = named.is_some_and(|entry| match entry.status {
                 VersionStatus::Intent | VersionStatus::Unresolved => true,
                 VersionStatus::Gone | VersionStatus::Revoked => false,
@@ -179,9 +160,7 @@ impl World {
             });
             if !has_fate {
                 let status = named.map(|entry| entry.status);
-                found = Some(format!(
-                    "{key_id} is alive under {label}, which is {status:?}"
-                ));
+                found = Some(format!("{key_id} is alive under {label}, which is {status:?}"));
             }
         }
         if let Some(found) = found {
@@ -194,11 +173,7 @@ impl World {
         if self.is_chaos {
             return;
         }
-        let running = self
-            .journal
-            .record
-            .as_ref()
-            .and_then(|r| r.rotation.as_ref());
+        let running = self.journal.record.as_ref().and_then(|r| r.rotation.as_ref());
         let Some(rotation) = running.filter(|r| !r.phase.is_final()) else {
             self.seen.peaceful = None;
             return;
@@ -240,18 +215,14 @@ impl World {
         if self.journal.forced().contains(&kill.key_id) {
             return;
         }
-        let is_held = self.brokers.iter().any(|b| {
-            b.slots
-                .get(version)
-                .is_some_and(|s| s.open || !s.holders.is_empty())
-        });
+        let is_held = self
+            .brokers
+            .iter()
+            .any(|b| b.slots.get(version).is_some_and(|s| s.open || !s.holders.is_empty()));
         if is_held || entry.status == VersionStatus::Active {
             let by = kill.by;
             let status = entry.status;
-            self.violate(
-                "S1",
-                format!("{by} killed {version} ({status}), held: {is_held}"),
-            );
+            self.violate("S1", format!("{by} killed {version} ({status}), held: {is_held}"));
         }
     }
 
@@ -281,10 +252,7 @@ impl World {
             status,
             Some(VersionStatus::Staged | VersionStatus::Active | VersionStatus::Draining)
         ) {
-            self.violate(
-                "secret",
-                format!("the secret of {version} ({status:?}) is destroyed"),
-            );
+            self.violate("secret", format!("the secret of {version} ({status:?}) is destroyed"));
         }
     }
 
@@ -309,10 +277,7 @@ impl World {
     /// L1, L2, L3, S7: one live key, nothing owed, every key accounted for.
     pub fn check_end(&mut self) -> Result<(), String> {
         let record = self.journal.record.clone().expect("a record after peace");
-        let active = record
-            .active
-            .and_then(|v| record.versions.get(&v))
-            .expect("an active key");
+        let active = record.active.and_then(|v| record.versions.get(&v)).expect("an active key");
         let active_key = active.key_id.clone().expect("an active key has an id");
         for (key_id, key) in &self.provider.keys {
             let is_foreign = *key_id == self.foreign.0;
@@ -344,17 +309,13 @@ impl World {
 
     fn check_audit(&self, key_id: &ProviderKeyId, is_active: bool) -> Result<(), String> {
         use AuditKind::{Imported, Issued, Reconciled, Revoked};
-        let began = self
-            .journal
-            .count_audit(&[Issued, Imported, Reconciled], key_id);
+        let began = self.journal.count_audit(&[Issued, Imported, Reconciled], key_id);
         let ended = self.journal.count_audit(&[Revoked], key_id);
         let fits = began <= 1 && ended <= began && (began == 0 || (ended == 1) != is_active);
         if fits {
             Ok(())
         } else {
-            Err(format!(
-                "S7: {key_id} has {began} births and {ended} deaths in the audit"
-            ))
+            Err(format!("S7: {key_id} has {began} births and {ended} deaths in the audit"))
         }
     }
 

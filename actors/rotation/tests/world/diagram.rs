@@ -7,11 +7,7 @@ use keybaton_rotation::Phase;
 /// The phase's name as it stands in the diagram.
 pub fn name(phase: &Phase) -> String {
     let debug = format!("{phase:?}");
-    debug
-        .split([' ', '{'])
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    debug.split([' ', '{']).next().unwrap_or_default().to_owned()
 }
 
 /// Every arrow that the diagram draws: lines of the form `From -> To, To`.

@@ -17,13 +17,7 @@ impl World {
         let process = self.process;
         self.note(|| format!("issue {version}: {plan:?}"));
         let job = self.jobs.len();
-        self.jobs.push(IssueJob {
-            version,
-            label,
-            plan: plan.clone(),
-            process,
-            ended: false,
-        });
+        self.jobs.push(IssueJob { version, label, plan: plan.clone(), process, ended: false });
         let soon = self.travel().min(20 * SECOND);
         let settle = u64::try_from(self.policy.settle.as_millis()).unwrap_or(0);
         match plan {
@@ -69,24 +63,15 @@ impl World {
     }
 
     pub fn issue_answered(&mut self, job: usize) {
-        let IssueJob {
-            version,
-            label,
-            plan,
-            process,
-            ended,
-        } = self.jobs[job].clone();
+        let IssueJob { version, label, plan, process, ended } = self.jobs[job].clone();
         if ended || process != self.process {
             return;
         }
         let input = match plan {
             Plan::NotStored => return,
-            Plan::Refused { admin } => Input::IssueRefused {
-                version,
-                after: None,
-                admin,
-                why: "no".to_owned(),
-            },
+            Plan::Refused { admin } => {
+                Input::IssueRefused { version, after: None, admin, why: "no".to_owned() }
+            }
             Plan::Foreign => self.foreign_answer(version, label),
             _ => {
                 let Some((key_id, fp)) = self.issued_key(&label) else {
@@ -109,19 +94,11 @@ impl World {
     /// The provider hands out a key that another version or another pair has.
     fn foreign_answer(&mut self, version: Version, label: Label) -> Input {
         let ours = self.our_key_ids();
-        let mine = ours
-            .iter()
-            .find_map(|id| Some((id.clone(), self.provider.keys.get(id)?.fp)));
+        let mine = ours.iter().find_map(|id| Some((id.clone(), self.provider.keys.get(id)?.fp)));
         let is_mine = self.rng.random_bool(0.5);
         let (key_id, fp) = mine.filter(|_| is_mine).unwrap_or(self.foreign.clone());
         let found = self.secrets.put(Some(label), key_id, fp);
-        Input::Issued {
-            version,
-            key_id: found.key_id,
-            secret: found.secret,
-            fp,
-            expires_at: None,
-        }
+        Input::Issued { version, key_id: found.key_id, secret: found.secret, fp, expires_at: None }
     }
 
     pub fn secret_lands(&mut self, job: usize) {
@@ -132,18 +109,10 @@ impl World {
     }
 
     pub fn issue_given_up(&mut self, job: usize) {
-        let IssueJob {
-            version,
-            process,
-            ended,
-            ..
-        } = self.jobs[job].clone();
+        let IssueJob { version, process, ended, .. } = self.jobs[job].clone();
         if !ended && process == self.process {
             self.jobs[job].ended = true;
-            self.answer(Input::IssueUnknown {
-                version,
-                why: "no answer in time".to_owned(),
-            });
+            self.answer(Input::IssueUnknown { version, why: "no answer in time".to_owned() });
         }
     }
 
@@ -151,19 +120,10 @@ impl World {
         if process != self.process {
             return;
         }
-        let runs = self
-            .jobs
-            .iter()
-            .any(|job| job.label == label && !job.ended && job.process == process);
+        let runs =
+            self.jobs.iter().any(|job| job.label == label && !job.ended && job.process == process);
         if runs || self.chance(10) {
-            return self.after(
-                2 * SECOND,
-                Event::Locate {
-                    process,
-                    version,
-                    label,
-                },
-            );
+            return self.after(2 * SECOND, Event::Locate { process, version, label });
         }
         let found = self.secrets.find(&label);
         self.answer(Input::Located { version, found });
@@ -186,10 +146,8 @@ impl World {
             self.seen.proven.insert(version);
         }
         let is_fresh = self.rng.random_bool(0.3) && truth == Health::Alive;
-        let is_new = self
-            .actor
-            .as_ref()
-            .is_some_and(|r| r.status(version) == Some(VersionStatus::Staged));
+        let is_new =
+            self.actor.as_ref().is_some_and(|r| r.status(version) == Some(VersionStatus::Staged));
         let health = if self.chance(15) {
             Health::Unknown
         } else if is_fresh && is_new && self.is_chaos {
@@ -197,11 +155,7 @@ impl World {
         } else {
             truth
         };
-        self.answer(Input::Probed {
-            version,
-            attempt,
-            health,
-        });
+        self.answer(Input::Probed { version, attempt, health });
     }
 
     pub fn send_revoke(&mut self, version: Version, key_id: ProviderKeyId) {
@@ -209,18 +163,11 @@ impl World {
         let wait = self.travel();
         let is_late = self.chance(10);
         let input = if self.chance(15) {
-            Input::RevokeRefused {
-                version,
-                after: None,
-                why: "busy".to_owned(),
-            }
+            Input::RevokeRefused { version, after: None, why: "busy".to_owned() }
         } else if is_late || self.chance(10) {
             let wait = self.between(0, MINUTE);
             self.after(wait, Event::Revoke { key_id });
-            Input::RevokeUnknown {
-                version,
-                why: "no answer".to_owned(),
-            }
+            Input::RevokeUnknown { version, why: "no answer".to_owned() }
         } else {
             self.provider_revokes(&key_id);
             Input::Revoked { version }
@@ -241,33 +188,18 @@ impl World {
         if self.mutant == Mutant::NoSweeper {
             // It never looks, and says that it found nothing.
             let asked = self.store_now();
-            return self.answer(Input::Swept {
-                label,
-                asked,
-                found: None,
-            });
+            return self.answer(Input::Swept { label, asked, found: None });
         }
         let input = if self.chance(10) {
-            Input::SweepFailed {
-                label,
-                why: "list failed".to_owned(),
-            }
+            Input::SweepFailed { label, why: "list failed".to_owned() }
         } else {
-            let lag = if self.is_chaos {
-                self.between(0, MINUTE)
-            } else {
-                0
-            };
+            let lag = if self.is_chaos { self.between(0, MINUTE) } else { 0 };
             let asked = self.store_now();
             let is_foreign = self.chance(4);
             let foreign = self.foreign.0.clone();
             let found = self.provider.find(&label, self.now, lag);
             let found = if is_foreign { Some(foreign) } else { found };
-            Input::Swept {
-                label,
-                asked,
-                found,
-            }
+            Input::Swept { label, asked, found }
         };
         self.answer(input);
     }
@@ -304,11 +236,7 @@ impl World {
             (key_id, fp)
         };
         let found = self.secrets.put(Some(label), key_id, fp);
-        let most = if self.is_chaos {
-            left.min(MINUTE * 90)
-        } else {
-            MINUTE
-        };
+        let most = if self.is_chaos { left.min(MINUTE * 90) } else { MINUTE };
         let wait = self.between(0, most);
         let input = Input::PersonSubmitted {
             version,
@@ -317,12 +245,6 @@ impl World {
             fp,
             expires_at: None,
         };
-        self.after(
-            wait,
-            Event::Deliver {
-                process: None,
-                input,
-            },
-        );
+        self.after(wait, Event::Deliver { process: None, input });
     }
 }

@@ -78,19 +78,14 @@ impl Journal {
         if self.last_txn == txn.id {
             return Ok(());
         }
-        let stored = self
-            .record
-            .as_ref()
-            .map_or((Epoch(0), Rev(0)), |r| (r.epoch, r.rev));
+        let stored = self.record.as_ref().map_or((Epoch(0), Rev(0)), |r| (r.epoch, r.rev));
         if stored != txn.expect {
             return Err(NotWritten::Conflict);
         }
         self.check_guards(&txn.guards, mutant)?;
         for (version, entry) in &txn.record.versions {
             if let Some(key_id) = &entry.key_id {
-                self.key_claims
-                    .entry(key_id.clone())
-                    .or_insert(Some(*version));
+                self.key_claims.entry(key_id.clone()).or_insert(Some(*version));
             }
             if let Some(fp) = entry.fp {
                 self.fp_claims.entry(fp).or_insert(Some(*version));
@@ -121,11 +116,7 @@ impl Journal {
                         return Err(NotWritten::Refused(guard.clone(), left));
                     }
                 }
-                Guard::KeyUnclaimed {
-                    version,
-                    key_id,
-                    fp,
-                } => {
+                Guard::KeyUnclaimed { version, key_id, fp } => {
                     let own = Some(*version);
                     let by_id = self.key_claims.get(key_id).is_some_and(|v| *v != own);
                     let by_fp =
@@ -140,23 +131,18 @@ impl Journal {
     }
 
     fn is_valid(&self, version: Version, node: usize) -> bool {
-        self.grants
-            .get(&(version, node))
-            .is_some_and(|g| g.incarnation == self.lives[node])
+        self.grants.get(&(version, node)).is_some_and(|g| g.incarnation == self.lives[node])
     }
 
     pub fn count(&self, version: Version) -> u32 {
-        (0..2)
-            .map(|node| u32::from(self.is_valid(version, node)))
-            .sum()
+        (0..2).map(|node| u32::from(self.is_valid(version, node))).sum()
     }
 
     fn put_grant(&mut self, version: Version, node: usize) {
         self.next_grant += 1;
         let incarnation = self.lives[node];
         let id = self.next_grant;
-        self.grants
-            .insert((version, node), Grant { incarnation, id });
+        self.grants.insert((version, node), Grant { incarnation, id });
     }
 
     /// A new life of a node: its older grants are void and go.
@@ -168,8 +154,7 @@ impl Journal {
 
     /// The grants of a dead life, taken after its lease has run out.
     pub fn reap(&mut self, node: usize, incarnation: u64) {
-        self.grants
-            .retain(|(_, n), g| *n != node || g.incarnation != incarnation);
+        self.grants.retain(|(_, n), g| *n != node || g.incarnation != incarnation);
     }
 
     pub fn standing(&self, node: usize) -> Option<Standing> {
@@ -201,12 +186,7 @@ impl Journal {
     /// K2: names its grant, and is refused while the version is ACTIVE.
     pub fn return_grant(&mut self, version: Version, node: usize, id: u64) -> Option<Standing> {
         let is_active = self.record.as_ref()?.status(version) == Some(VersionStatus::Active);
-        if !is_active
-            && self
-                .grants
-                .get(&(version, node))
-                .is_some_and(|g| g.id == id)
-        {
+        if !is_active && self.grants.get(&(version, node)).is_some_and(|g| g.id == id) {
             self.grants.remove(&(version, node));
         }
         self.standing(node)

@@ -47,18 +47,9 @@ fn unverified(world: &mut World, decision: Decision) -> Decision {
         return decision;
     };
     if let Some(Phase::Verifying { new, .. }) = record.rotation.as_ref().map(|r| &r.phase) {
-        let input = Input::Probed {
-            version: *new,
-            attempt: record.next_version,
-            health: Health::Alive,
-        };
-        world.after(
-            0,
-            Event::Deliver {
-                process: None,
-                input,
-            },
-        );
+        let input =
+            Input::Probed { version: *new, attempt: record.next_version, health: Health::Alive };
+        world.after(0, Event::Deliver { process: None, input });
     }
     decision
 }
@@ -92,8 +83,5 @@ fn back_from_pending(
         entry.status = VersionStatus::Active;
     }
     record.active = Some(old);
-    Decision {
-        record: Some(record),
-        ..decision
-    }
+    Decision { record: Some(record), ..decision }
 }

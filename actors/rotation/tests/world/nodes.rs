@@ -47,9 +47,7 @@ impl World {
         let is_busy = self.journal.record.as_ref().is_some_and(|r| {
             let retires = |o: &Obligation| matches!(o.debt, Debt::Retire { .. });
             r.obligations.iter().any(retires)
-                || r.rotation
-                    .as_ref()
-                    .is_some_and(|x| x.phase.leaving().is_some())
+                || r.rotation.as_ref().is_some_and(|x| x.phase.leaving().is_some())
         });
         let wait = match (is_busy, self.is_chaos) {
             (true, _) => 3 * SECOND,
@@ -67,14 +65,7 @@ impl World {
         let asked = self.next_number;
         let incarnation = self.brokers[node].incarnation;
         let wait = self.travel();
-        self.after(
-            wait,
-            Event::Read {
-                node,
-                incarnation,
-                asked,
-            },
-        );
+        self.after(wait, Event::Read { node, incarnation, asked });
     }
 
     pub fn report_dead_key(&mut self) {
@@ -82,21 +73,12 @@ impl World {
             return;
         };
         let Some(version) = record.active else { return };
-        let key_id = record
-            .versions
-            .get(&version)
-            .and_then(|entry| entry.key_id.clone());
+        let key_id = record.versions.get(&version).and_then(|entry| entry.key_id.clone());
         if key_id.is_some_and(|key_id| !self.provider.works(&key_id)) {
             let reports = u32::try_from(self.between(1, 5)).unwrap_or(1);
             let input = Input::KeyDead { version, reports };
             let wait = self.travel();
-            self.after(
-                wait,
-                Event::Deliver {
-                    process: None,
-                    input,
-                },
-            );
+            self.after(wait, Event::Deliver { process: None, input });
         }
     }
 
@@ -107,10 +89,7 @@ impl World {
         } else {
             self.between(100, MINUTE)
         };
-        let open = self.brokers[node]
-            .slots
-            .iter_mut()
-            .find(|(_, slot)| slot.open);
+        let open = self.brokers[node].slots.iter_mut().find(|(_, slot)| slot.open);
         if let Some((_, slot)) = open.filter(|_| self.is_chaos) {
             self.next_number += 1;
             slot.holders.insert(self.next_number, is_session);
@@ -128,13 +107,9 @@ impl World {
         if self.mutant == Mutant::GrantReturnedEarly {
             let view = broker.view.as_ref();
             let closed = view.and_then(|view| {
-                view.grants
-                    .iter()
-                    .find(|(version, _)| view.active != Some(**version))
+                view.grants.iter().find(|(version, _)| view.active != Some(**version))
             });
-            next = closed
-                .map(|(version, grant)| Op::Return(*version, grant.id))
-                .or(next);
+            next = closed.map(|(version, grant)| Op::Return(*version, grant.id)).or(next);
         }
         let Some(op) = next else { return };
         self.next_number += 1;
@@ -142,15 +117,7 @@ impl World {
         broker.op = Some((asked, op));
         let incarnation = broker.incarnation;
         let wait = self.travel();
-        self.after(
-            wait,
-            Event::OpRuns {
-                node,
-                incarnation,
-                asked,
-                op,
-            },
-        );
+        self.after(wait, Event::OpRuns { node, incarnation, asked, op });
     }
 
     pub fn run_op(&mut self, node: usize, incarnation: u64, asked: u64, op: Op) {
@@ -163,15 +130,7 @@ impl World {
         };
         let standing = standing.filter(|_| !self.chance(10));
         let wait = self.travel();
-        self.after(
-            wait,
-            Event::OpAnswered {
-                node,
-                incarnation,
-                asked,
-                standing,
-            },
-        );
+        self.after(wait, Event::OpAnswered { node, incarnation, asked, standing });
     }
 
     pub fn op_answered(
@@ -192,15 +151,7 @@ impl World {
         let Some(standing) = standing else {
             // Nobody knows whether it was written: the same is asked again.
             let wait = self.travel();
-            self.after(
-                wait,
-                Event::OpRuns {
-                    node,
-                    incarnation,
-                    asked,
-                    op,
-                },
-            );
+            self.after(wait, Event::OpRuns { node, incarnation, asked, op });
             return;
         };
         broker.op = None;

@@ -32,11 +32,7 @@ pub struct Provider {
 
 impl Provider {
     pub fn new(class: Class) -> Self {
-        Self {
-            class,
-            keys: BTreeMap::new(),
-            next: 0,
-        }
+        Self { class, keys: BTreeMap::new(), next: 0 }
     }
 
     fn fresh(&mut self) -> (ProviderKeyId, Fingerprint) {
@@ -62,14 +58,7 @@ impl Provider {
         bad: bool,
         born: u64,
     ) {
-        let key = Key {
-            label,
-            fp,
-            alive: true,
-            bad,
-            born,
-            died: None,
-        };
+        let key = Key { label, fp, alive: true, bad, born, died: None };
         self.keys.insert(key_id, key);
     }
 
@@ -89,10 +78,7 @@ impl Provider {
                     key.alive = false;
                     key.died = Some(now);
                     let by = "issue";
-                    kills.push(Kill {
-                        key_id: key_id.clone(),
-                        by,
-                    });
+                    kills.push(Kill { key_id: key_id.clone(), by });
                 }
             }
         }
@@ -106,10 +92,7 @@ impl Provider {
         let key = self.keys.get_mut(key_id).filter(|key| key.alive)?;
         key.alive = false;
         key.died = Some(now);
-        Some(Kill {
-            key_id: key_id.clone(),
-            by: "revoke",
-        })
+        Some(Kill { key_id: key_id.clone(), by: "revoke" })
     }
 
     /// One key under a label, by a list that lags up to `lag` behind births and deaths.
@@ -122,9 +105,7 @@ impl Provider {
     }
 
     pub fn works(&self, key_id: &ProviderKeyId) -> bool {
-        self.keys
-            .get(key_id)
-            .is_some_and(|key| key.alive && !key.bad)
+        self.keys.get(key_id).is_some_and(|key| key.alive && !key.bad)
     }
 }
 
@@ -139,21 +120,13 @@ impl Secrets {
     pub fn put(&mut self, label: Option<Label>, key_id: ProviderKeyId, fp: Fingerprint) -> Found {
         self.next += 1;
         let secret = SecretVersion(self.next);
-        let found = Found {
-            key_id,
-            secret,
-            fp,
-            expires_at: None,
-        };
+        let found = Found { key_id, secret, fp, expires_at: None };
         self.rows.insert(secret, (label, found.clone()));
         found
     }
 
     pub fn find(&self, label: &Label) -> Option<Found> {
-        self.rows
-            .values()
-            .find(|(l, _)| l.as_ref() == Some(label))
-            .map(|(_, found)| found.clone())
+        self.rows.values().find(|(l, _)| l.as_ref() == Some(label)).map(|(_, found)| found.clone())
     }
 
     pub fn destroy(&mut self, secret: Option<SecretVersion>, label: Option<&Label>) {

@@ -29,9 +29,7 @@ fn seeds() -> std::ops::Range<u64> {
 fn run(seed: u64, class: Class) -> World {
     let mut world = World::new(seed, class, Mutant::None);
     world.seen.is_verbose = number("KEYBATON_SEED").is_some();
-    let events = number("KEYBATON_EVENTS")
-        .and_then(|n| u32::try_from(n).ok())
-        .unwrap_or(EVENTS);
+    let events = number("KEYBATON_EVENTS").and_then(|n| u32::try_from(n).ok()).unwrap_or(EVENTS);
     if let Err(violation) = world.run(events) {
         let story = world.log.join("\n");
         let title = world.title();
@@ -72,15 +70,9 @@ fn the_diagram_draws_every_move_and_no_other() {
         }
     }
     let undrawn: Vec<_> = made.difference(&drawn).collect();
-    assert!(
-        undrawn.is_empty(),
-        "moves that the diagram does not draw: {undrawn:?}"
-    );
+    assert!(undrawn.is_empty(), "moves that the diagram does not draw: {undrawn:?}");
     let unmade: Vec<_> = drawn.difference(&made).collect();
-    assert!(
-        unmade.is_empty(),
-        "arrows that no seed has gone: {unmade:?}"
-    );
+    assert!(unmade.is_empty(), "arrows that no seed has gone: {unmade:?}");
 }
 
 /// Runs a mutant until a promise breaks that is one of `promises`.
@@ -91,10 +83,7 @@ fn is_found(mutant: Mutant, classes: &[Class], promises: &[&str]) {
             let Err(violation) = world.run(EVENTS) else {
                 continue;
             };
-            if promises
-                .iter()
-                .any(|promise| violation.starts_with(promise))
-            {
+            if promises.iter().any(|promise| violation.starts_with(promise)) {
                 return;
             }
         }
@@ -141,20 +130,12 @@ fn promoting_an_untried_key_is_found() {
 
 #[test]
 fn rolling_back_to_a_key_that_is_being_revoked_is_found() {
-    is_found(
-        Mutant::RollBackAfterRevokePending,
-        &[Class::A],
-        &["S1", "S8"],
-    );
+    is_found(Mutant::RollBackAfterRevokePending, &[Class::A], &["S1", "S8"]);
 }
 
 #[test]
 fn acting_before_remembering_is_found() {
-    is_found(
-        Mutant::ActFirst,
-        &[Class::A],
-        &["S1", "S4", "L3", "impossible"],
-    );
+    is_found(Mutant::ActFirst, &[Class::A], &["S1", "S4", "L3", "impossible"]);
 }
 
 #[test]
@@ -169,9 +150,5 @@ fn returning_a_grant_early_is_found() {
 
 #[test]
 fn losing_acknowledged_writes_is_found() {
-    is_found(
-        Mutant::WritesLost,
-        &BOTH,
-        &["S1", "S4", "S8", "L3", "impossible"],
-    );
+    is_found(Mutant::WritesLost, &BOTH, &["S1", "S4", "S8", "L3", "impossible"]);
 }

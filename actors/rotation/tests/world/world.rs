@@ -141,10 +141,7 @@ pub struct World {
     pub provider: Provider,
     pub secrets: Secrets,
     pub brokers: [Broker; 2],
-    pub foreign: (
-        keybaton_messages::ProviderKeyId,
-        keybaton_messages::Fingerprint,
-    ),
+    pub foreign: (keybaton_messages::ProviderKeyId, keybaton_messages::Fingerprint),
     pub seen: Seen,
     pub log: Vec<String>,
     /// Where the story stands, for a violation's report.
@@ -160,10 +157,7 @@ impl World {
             TenantId::new("acme").expect("a name"),
             ProviderName::new("fake").expect("a name"),
         );
-        let owner = Owner {
-            node: NodeId::new("n1").expect("a name"),
-            incarnation: Incarnation(0),
-        };
+        let owner = Owner { node: NodeId::new("n1").expect("a name"), incarnation: Incarnation(0) };
         let deployment = DeploymentId::from_digest(&[7; 16]);
         let tag = PairTag::from_digest(&[9; 16]);
         let mut provider = Provider::new(class);
@@ -216,10 +210,7 @@ impl World {
             }
             self.next()?;
         }
-        Err(format!(
-            "L: not finished in peace; the record is {:#?}",
-            self.journal.record
-        ))
+        Err(format!("L: not finished in peace; the record is {:#?}", self.journal.record))
     }
 
     fn next(&mut self) -> Result<(), String> {
@@ -235,8 +226,7 @@ impl World {
 
     pub fn after(&mut self, wait: u64, event: Event) {
         self.next_event += 1;
-        self.events
-            .insert((self.now + wait, self.next_event), event);
+        self.events.insert((self.now + wait, self.next_event), event);
     }
 
     pub fn store_now(&self) -> Timestamp {
@@ -253,11 +243,7 @@ impl World {
 
     /// How long an answer travels.
     pub fn travel(&mut self) -> u64 {
-        if self.chance(5) {
-            self.between(SECOND, MINUTE)
-        } else {
-            self.between(5, 500)
-        }
+        if self.chance(5) { self.between(SECOND, MINUTE) } else { self.between(5, 500) }
     }
 
     pub fn note(&mut self, line: impl FnOnce() -> String) {
@@ -281,25 +267,11 @@ impl World {
             Event::IssueGivenUp { job } => self.issue_given_up(job),
             Event::SecretLands { job } => self.secret_lands(job),
             Event::Revoke { key_id } => self.provider_revokes(&key_id),
-            Event::Locate {
-                process,
-                version,
-                label,
-            } => self.locate(process, version, label),
-            Event::Probe {
-                process,
-                version,
-                secret,
-                attempt,
-            } => {
+            Event::Locate { process, version, label } => self.locate(process, version, label),
+            Event::Probe { process, version, secret, attempt } => {
                 self.probe(process, version, secret, attempt);
             }
-            Event::Destroy {
-                process,
-                version,
-                secret,
-                label,
-            } => {
+            Event::Destroy { process, version, secret, label } => {
                 self.destroy(process, version, secret, label);
             }
             Event::CommitLands { txn } => self.commit_lands(&txn),
@@ -318,59 +290,30 @@ impl World {
         if let Err(NotWritten::Refused(guard, _)) = answer
             && is_stale
         {
-            self.violation = Some(format!(
-                "S9: a stale writer was told that {guard:?} is refused"
-            ));
+            self.violation = Some(format!("S9: a stale writer was told that {guard:?} is refused"));
         }
     }
 
     fn broker_event(&mut self, event: Event) {
         match event {
             Event::Heartbeat { node } => self.heartbeat(node),
-            Event::Read {
-                node,
-                incarnation,
-                asked,
-            } => {
+            Event::Read { node, incarnation, asked } => {
                 if let Some(standing) = self.journal.standing(node) {
                     let wait = self.travel();
-                    self.after(
-                        wait,
-                        Event::ReadAnswered {
-                            node,
-                            incarnation,
-                            asked,
-                            standing,
-                        },
-                    );
+                    self.after(wait, Event::ReadAnswered { node, incarnation, asked, standing });
                 }
             }
-            Event::ReadAnswered {
-                node,
-                incarnation,
-                asked,
-                standing,
-            } => {
+            Event::ReadAnswered { node, incarnation, asked, standing } => {
                 let broker = &mut self.brokers[node];
                 if broker.incarnation == incarnation && broker.accepts(asked, &standing) {
                     broker.apply(standing);
                     self.work(node);
                 }
             }
-            Event::OpRuns {
-                node,
-                incarnation,
-                asked,
-                op,
-            } => {
+            Event::OpRuns { node, incarnation, asked, op } => {
                 self.run_op(node, incarnation, asked, op);
             }
-            Event::OpAnswered {
-                node,
-                incarnation,
-                asked,
-                standing,
-            } => {
+            Event::OpAnswered { node, incarnation, asked, standing } => {
                 self.op_answered(node, incarnation, asked, standing);
             }
             Event::Release { node, holder } => {
@@ -398,13 +341,7 @@ impl World {
             id: TriggerId::new("heal").expect("a trigger id"),
             want: Want::Provision,
         });
-        self.after(
-            2 * MINUTE,
-            Event::Deliver {
-                process: None,
-                input: provision,
-            },
-        );
+        self.after(2 * MINUTE, Event::Deliver { process: None, input: provision });
     }
 
     fn is_done(&self) -> bool {

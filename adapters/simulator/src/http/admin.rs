@@ -32,16 +32,8 @@ impl FromRequestParts<Arc<Site>> for Caller {
         parts: &mut Parts,
         site: &Arc<Site>,
     ) -> Result<Self, Self::Rejection> {
-        let hang_up = parts
-            .extensions
-            .get::<HangUp>()
-            .cloned()
-            .unwrap_or_default();
-        Ok(Self {
-            site: Arc::clone(site),
-            hang_up,
-            bearer: bearer(&parts.headers),
-        })
+        let hang_up = parts.extensions.get::<HangUp>().cloned().unwrap_or_default();
+        Ok(Self { site: Arc::clone(site), hang_up, bearer: bearer(&parts.headers) })
     }
 }
 
@@ -51,9 +43,8 @@ impl Caller {
         if self.bearer == Some(self.site.config.admin_key.digest()) {
             return Ok(());
         }
-        let is_tenant = self
-            .bearer
-            .is_some_and(|it| self.site.lock().keys.by_digest(&it).is_some());
+        let is_tenant =
+            self.bearer.is_some_and(|it| self.site.lock().keys.by_digest(&it).is_some());
         Err(if is_tenant {
             let message = "You have insufficient permissions: this endpoint needs the admin key.";
             Refusal::new(403, "missing_scope", message)
@@ -88,21 +79,13 @@ pub(crate) async fn carry_out(
 ) -> Response {
     let Caller { site, hang_up, .. } = &caller;
     let record = |state: &mut State, fault, status| {
-        state.record_call(
-            order.call,
-            &order.project,
-            order.key_id.clone(),
-            fault,
-            status,
-        );
+        state.record_call(order.call, &order.project, order.key_id.clone(), fault, status);
     };
     if let Err(refusal) = caller.check() {
         record(&mut site.lock(), None, refusal.status);
         return answer::refuse(order.style, &refusal);
     }
-    let fault = order
-        .op
-        .and_then(|op| site.lock().armed.strike(op, Some(&order.project)));
+    let fault = order.op.and_then(|op| site.lock().armed.strike(op, Some(&order.project)));
     match fault {
         Some(Fault::Late(delay)) => {
             record(&mut site.lock(), fault, 0);
@@ -127,10 +110,7 @@ pub(crate) async fn carry_out(
     }
     match execute_recorded(site, &order, fault, execute) {
         Ok(done) => {
-            let answer = Answer {
-                status: done.status,
-                body: done.body,
-            };
+            let answer = Answer { status: done.status, body: done.body };
             answer::deliver(fault, caller.hang_up, answer).await
         }
         Err(refusal) => answer::refuse(order.style, &refusal),

@@ -97,11 +97,7 @@ pub(crate) fn turn_away(style: Style, fault: Fault) -> Option<(u16, Response)> {
     let (status, code, message) = match fault {
         Fault::RateLimited(_) => (429, "rate_limit_exceeded", "Rate limit reached, try later."),
         Fault::ServerError => (500, "server_error", "The server had an error."),
-        Fault::Quota => (
-            400,
-            "api_keys_limit_reached",
-            "The limit of API keys is reached.",
-        ),
+        Fault::Quota => (400, "api_keys_limit_reached", "The limit of API keys is reached."),
         Fault::Forbidden => (
             403,
             "missing_scope",
@@ -139,9 +135,7 @@ pub(crate) fn with_type(
 ) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, body.into()).into_response();
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -159,9 +153,7 @@ fn truncated(status: u16, text: String) -> Response {
         }
     });
     let mut response = with_type(status, "application/json", Body::from_stream(halves));
-    response
-        .headers_mut()
-        .insert(CONTENT_LENGTH, number(whole as u128));
+    response.headers_mut().insert(CONTENT_LENGTH, number(whole as u128));
     response
 }
 

@@ -16,11 +16,7 @@ use crate::script::Script;
 use crate::secret::Secret;
 
 pub(crate) async fn state(caller: Caller) -> Response {
-    respond(
-        caller
-            .check()
-            .map(|()| Json(caller.site.lock().snapshot()).into_response()),
-    )
+    respond(caller.check().map(|()| Json(caller.site.lock().snapshot()).into_response()))
 }
 
 /// One script or several, each as text or as an object.
@@ -47,10 +43,7 @@ pub(crate) async fn arm(caller: Caller, payload: Payload) -> Response {
             .collect::<Result<Vec<_>, _>>()?;
         let mut state = caller.site.lock();
         for script in scripts {
-            state
-                .armed
-                .arm(script)
-                .map_err(|why| invalid(why.to_string()))?;
+            state.armed.arm(script).map_err(|why| invalid(why.to_string()))?;
         }
         Ok(Json(json!({"armed": state.armed.waiting()})).into_response())
     }))

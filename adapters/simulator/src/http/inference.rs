@@ -67,16 +67,7 @@ pub(crate) async fn chat(visit: Visit, payload: Payload) -> Response {
     let body = payload
         .parse::<ChatBody>()
         .and_then(|body| visit.pace(body.simulate.as_ref()).map(|pace| (body, pace)));
-    let is_stream = matches!(
-        &body,
-        Ok((
-            ChatBody {
-                stream: Some(true),
-                ..
-            },
-            _
-        ))
-    );
+    let is_stream = matches!(&body, Ok((ChatBody { stream: Some(true), .. }, _)));
     let (open, (body, pace)) = match visit.begin(Op::Chat, is_stream, body) {
         Ok(begun) => begun,
         Err(refusal) => return answer::refuse(visit.style(), &refusal),
@@ -87,9 +78,7 @@ pub(crate) async fn chat(visit: Visit, payload: Payload) -> Response {
     if is_stream && can_stream {
         return visit.stream(open, pace, said).await;
     }
-    visit
-        .finish(open, pace.latency, Answer::ok(said.whole()))
-        .await
+    visit.finish(open, pace.latency, Answer::ok(said.whole())).await
 }
 
 #[derive(Deserialize)]
@@ -135,11 +124,7 @@ impl FromRequestParts<Arc<Site>> for Visit {
     ) -> Result<Self, Self::Rejection> {
         Ok(Self {
             site: Arc::clone(site),
-            hang_up: parts
-                .extensions
-                .get::<HangUp>()
-                .cloned()
-                .unwrap_or_default(),
+            hang_up: parts.extensions.get::<HangUp>().cloned().unwrap_or_default(),
             headers: parts.headers.clone(),
             path: parts.uri.path().to_owned(),
         })
@@ -159,11 +144,7 @@ impl Visit {
     }
 
     fn style(&self) -> Style {
-        if self.path.starts_with("/api/") {
-            Style::OpenRouter
-        } else {
-            Style::OpenAi
-        }
+        if self.path.starts_with("/api/") { Style::OpenRouter } else { Style::OpenAi }
     }
 
     fn pace(&self, asked: Option<&Simulate>) -> Result<Pace, Refusal> {
@@ -191,28 +172,15 @@ impl Visit {
         body: Result<T, Refusal>,
     ) -> Result<(OpenRequest, T), Refusal> {
         let too_long = self.path.len() > TEXT_BYTES_MAX;
-        let texts = [
-            "x-agent-tenant",
-            "x-agent-task",
-            "idempotency-key",
-            "x-agent-stage",
-        ];
+        let texts = ["x-agent-tenant", "x-agent-task", "idempotency-key", "x-agent-stage"];
         let texts = texts.map(|name| self.text(name));
         let body = match texts.iter().any(Result::is_err) || too_long {
-            true => Err(Refusal::new(
-                400,
-                "invalid_value",
-                "a header or the path is too long",
-            )),
+            true => Err(Refusal::new(400, "invalid_value", "a header or the path is too long")),
             false => body,
         };
         let [tenant, task, idem, stage] = texts.map(|text| text.ok().flatten());
         let step = self.text("x-agent-step").ok().flatten();
-        let path = if too_long {
-            String::from("(too long)")
-        } else {
-            self.path.clone()
-        };
+        let path = if too_long { String::from("(too long)") } else { self.path.clone() };
         let open = OpenRequest::begin(
             &self.site,
             Arrival {
@@ -226,10 +194,7 @@ impl Visit {
                 stage,
                 streaming,
                 is_valid: body.is_ok(),
-                is_idempotent: self
-                    .headers
-                    .get("x-tool-idempotent")
-                    .is_some_and(|it| it == "true"),
+                is_idempotent: self.headers.get("x-tool-idempotent").is_some_and(|it| it == "true"),
             },
         )?;
         match body {
@@ -370,11 +335,7 @@ impl Said {
 
     /// Words need no escapes, so that a chunk is only pasted together.
     fn chunk(&self, place: u32) -> Bytes {
-        let role = if place == 0 {
-            r#""role":"assistant","#
-        } else {
-            ""
-        };
+        let role = if place == 0 { r#""role":"assistant","# } else { "" };
         let delta = format!(r#"{{{role}"content":"{}"}}"#, self.word(place));
         Bytes::from(self.event(&delta, "null"))
     }

@@ -32,41 +32,20 @@ pub(crate) use answer::HangUp;
 pub(crate) fn router(site: Arc<Site>) -> Router {
     let project = "/v1/organization/projects/{project}";
     Router::new()
-        .route(
-            &format!("{project}/service_accounts"),
-            post(openai::create_account),
-        )
-        .route(
-            &format!("{project}/service_accounts/{{account}}"),
-            delete(openai::delete_account),
-        )
-        .route(
-            &format!("{project}/service_accounts/{{account}}/api_keys"),
-            post(openai::issue),
-        )
+        .route(&format!("{project}/service_accounts"), post(openai::create_account))
+        .route(&format!("{project}/service_accounts/{{account}}"), delete(openai::delete_account))
+        .route(&format!("{project}/service_accounts/{{account}}/api_keys"), post(openai::issue))
         .route(&format!("{project}/api_keys"), get(openai::list))
-        .route(
-            &format!("{project}/api_keys/{{key_id}}"),
-            get(openai::get).delete(openai::revoke),
-        )
+        .route(&format!("{project}/api_keys/{{key_id}}"), get(openai::get).delete(openai::revoke))
         .route("/v1/models", get(inference::models))
         .route("/v1/chat/completions", post(inference::chat))
         .route("/v1/tools/{name}", post(inference::tool))
-        .route(
-            "/api/v1/keys",
-            get(openrouter::list).post(openrouter::issue),
-        )
-        .route(
-            "/api/v1/keys/{hash}",
-            get(openrouter::get).delete(openrouter::revoke),
-        )
+        .route("/api/v1/keys", get(openrouter::list).post(openrouter::issue))
+        .route("/api/v1/keys/{hash}", get(openrouter::get).delete(openrouter::revoke))
         .route("/api/v1/key", get(inference::key))
         .route("/api/v1/chat/completions", post(inference::chat))
         .route("/_simulator/state", get(control::state))
-        .route(
-            "/_simulator/faults",
-            post(control::arm).delete(control::heal),
-        )
+        .route("/_simulator/faults", post(control::arm).delete(control::heal))
         .route("/_simulator/keys", post(control::seed))
         .route("/_simulator/keys/{key_id}/kill", post(control::kill))
         .fallback(unknown)
@@ -74,11 +53,7 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
 }
 
 async fn unknown() -> Response {
-    let refusal = Refusal::new(
-        404,
-        "unknown_url",
-        "the simulator does not have this endpoint",
-    );
+    let refusal = Refusal::new(404, "unknown_url", "the simulator does not have this endpoint");
     answer::refuse(Style::OpenAi, &refusal)
 }
 
@@ -108,10 +83,7 @@ impl<S: Sync> FromRequest<S> for Payload {
 }
 
 fn turned(status: u16, message: &str) -> Response {
-    answer::refuse(
-        Style::OpenAi,
-        &Refusal::new(status, "invalid_request", message),
-    )
+    answer::refuse(Style::OpenAi, &Refusal::new(status, "invalid_request", message))
 }
 
 /// The query of a URL, or what is wrong with it.
@@ -125,7 +97,5 @@ fn query<T>(parsed: Result<Query<T>, QueryRejection>) -> Result<T, Refusal> {
 fn bearer(headers: &HeaderMap) -> Option<Digest> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, text) = value.split_at_checked(b"bearer ".len())?;
-    scheme
-        .eq_ignore_ascii_case(b"bearer ")
-        .then(|| secret::digest(text))
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| secret::digest(text))
 }

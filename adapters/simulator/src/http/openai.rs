@@ -48,11 +48,7 @@ pub(crate) async fn issue(
     carry_out(caller, order, |state, fault| {
         let issued = state.issue(ask?, fault)?;
         let key_id = Some(state.keys.get(issued.no).id.clone());
-        Ok(Done {
-            status: 200,
-            body: issued_view(state, &issued),
-            key_id,
-        })
+        Ok(Done { status: 200, body: issued_view(state, &issued), key_id })
     })
     .await
 }
@@ -70,13 +66,7 @@ pub(crate) async fn create_account(
     payload: Payload,
 ) -> Response {
     let body = payload.parse::<AccountBody>();
-    let has_key = !matches!(
-        &body,
-        Ok(AccountBody {
-            create_service_account_only: Some(true),
-            ..
-        })
-    );
+    let has_key = !matches!(&body, Ok(AccountBody { create_service_account_only: Some(true), .. }));
     let op = has_key.then_some(Op::Issue);
     let order = order(Call::CreateAccount, op, project.clone(), None);
     carry_out(caller, order, move |state, fault| {
@@ -98,11 +88,7 @@ pub(crate) async fn create_account(
                 return Err(Refusal::new(400, "invalid_value", message));
             }
             state.keys.add_account(&project, &account, &body.name);
-            return Ok(Done {
-                status: 200,
-                body: view,
-                key_id: None,
-            });
+            return Ok(Done { status: 200, body: view, key_id: None });
         }
         state.keys.add_account(&project, &account, &body.name);
         // In the ledger the key has the label that was asked for; listings show it as the name
@@ -120,11 +106,7 @@ pub(crate) async fn create_account(
         }
         view["api_key"] = issued_view(state, &issued);
         let key_id = Some(state.keys.get(issued.no).id.clone());
-        Ok(Done {
-            status: 200,
-            body: view,
-            key_id,
-        })
+        Ok(Done { status: 200, body: view, key_id })
     })
     .await
 }
@@ -151,11 +133,7 @@ pub(crate) async fn delete_account(
             "id": account,
             "deleted": true,
         });
-        Ok(Done {
-            status: 200,
-            body,
-            key_id,
-        })
+        Ok(Done { status: 200, body, key_id })
     })
     .await
 }
@@ -176,11 +154,7 @@ pub(crate) async fn list(
     carry_out(caller, order, move |state, _| {
         state.check_project(&project)?;
         let body = page_view(state, &project, &http::query(page)?)?;
-        Ok(Done {
-            status: 200,
-            body,
-            key_id: None,
-        })
+        Ok(Done { status: 200, body, key_id: None })
     })
     .await
 }
@@ -189,19 +163,10 @@ pub(crate) async fn get(
     caller: Caller,
     Path((project, key_id)): Path<(String, String)>,
 ) -> Response {
-    let order = order(
-        Call::Get,
-        Some(Op::Get),
-        project.clone(),
-        Some(key_id.clone()),
-    );
+    let order = order(Call::Get, Some(Op::Get), project.clone(), Some(key_id.clone()));
     carry_out(caller, order, move |state, _| {
         let no = find(state, &project, &key_id)?;
-        Ok(Done {
-            status: 200,
-            body: key_view(&state.keys, no),
-            key_id: Some(key_id),
-        })
+        Ok(Done { status: 200, body: key_view(&state.keys, no), key_id: Some(key_id) })
     })
     .await
 }
@@ -210,12 +175,7 @@ pub(crate) async fn revoke(
     caller: Caller,
     Path((project, key_id)): Path<(String, String)>,
 ) -> Response {
-    let order = order(
-        Call::Revoke,
-        Some(Op::Revoke),
-        project.clone(),
-        Some(key_id.clone()),
-    );
+    let order = order(Call::Revoke, Some(Op::Revoke), project.clone(), Some(key_id.clone()));
     carry_out(caller, order, move |state, fault| {
         let no = find(state, &project, &key_id)?;
         let is_refused = state.config.key_delete == KeyDelete::RefusedForAccounts;
@@ -230,31 +190,18 @@ pub(crate) async fn revoke(
             "id": key_id,
             "deleted": true,
         });
-        Ok(Done {
-            status: 200,
-            body,
-            key_id: Some(key_id),
-        })
+        Ok(Done { status: 200, body, key_id: Some(key_id) })
     })
     .await
 }
 
 fn order(call: Call, op: Option<Op>, project: String, key_id: Option<String>) -> Order {
-    Order {
-        style: Style::OpenAi,
-        call,
-        op,
-        project,
-        key_id,
-    }
+    Order { style: Style::OpenAi, call, op, project, key_id }
 }
 
 fn find(state: &State, project: &str, key_id: &str) -> Result<KeyNo, Refusal> {
     state.check_project(project)?;
-    state
-        .keys
-        .shown(Some(project), key_id)
-        .ok_or_else(|| not_found("API key", key_id))
+    state.keys.shown(Some(project), key_id).ok_or_else(|| not_found("API key", key_id))
 }
 
 fn not_found(kind: &str, id: &str) -> Refusal {
@@ -273,12 +220,7 @@ fn page_view(state: &mut State, project: &str, page: &Page) -> Result<Value, Ref
     }
     // The key of the last page may have been deleted since; its place stays.
     let after = match &page.after {
-        Some(id) => Some(
-            state
-                .keys
-                .by_id(id)
-                .ok_or_else(|| invalid("after is not a key id"))?,
-        ),
+        Some(id) => Some(state.keys.by_id(id).ok_or_else(|| invalid("after is not a key id"))?),
         None => None,
     };
     let now_us = state.ledger.now_us();
@@ -291,12 +233,7 @@ fn page_view(state: &mut State, project: &str, page: &Page) -> Result<Value, Ref
             && !(hides && no % 2 == 1)
             && after.is_none_or(|after| no > after)
     };
-    let mut found: Vec<KeyNo> = state
-        .keys
-        .of(project)
-        .filter(is_listed)
-        .take(limit + 1)
-        .collect();
+    let mut found: Vec<KeyNo> = state.keys.of(project).filter(is_listed).take(limit + 1).collect();
     let has_more = found.len() > limit;
     found.truncate(limit);
     let id = |no: Option<&KeyNo>| no.map(|&no| state.keys.get(no).id.clone());
@@ -358,9 +295,5 @@ fn key_view(keys: &Keys, no: KeyNo) -> Value {
 }
 
 fn shown_name(key: &Key) -> &str {
-    if key.is_first {
-        FIRST_KEY_NAME
-    } else {
-        &key.name
-    }
+    if key.is_first { FIRST_KEY_NAME } else { &key.name }
 }

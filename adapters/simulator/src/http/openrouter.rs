@@ -31,10 +31,7 @@ struct KeyBody {
 
 pub(crate) async fn issue(caller: Caller, payload: Payload) -> Response {
     let body = payload.parse::<KeyBody>();
-    let workspace = body
-        .as_ref()
-        .ok()
-        .and_then(|body| body.workspace_id.clone());
+    let workspace = body.as_ref().ok().and_then(|body| body.workspace_id.clone());
     let project = workspace.unwrap_or_else(|| WORKSPACE_DEFAULT.to_owned());
     let order = order(Call::Issue, Op::Issue, project.clone(), None);
     carry_out(caller, order, move |state, fault| {
@@ -59,11 +56,7 @@ pub(crate) async fn issue(caller: Caller, payload: Payload) -> Response {
             }
         }
         let body = json!({"data": view, "key": issued.secret.expose()});
-        Ok(Done {
-            status: 201,
-            body,
-            key_id: Some(key.id.clone()),
-        })
+        Ok(Done { status: 201, body, key_id: Some(key.id.clone()) })
     })
     .await
 }
@@ -76,10 +69,7 @@ pub(crate) struct Page {
 
 pub(crate) async fn list(caller: Caller, page: Result<Query<Page>, QueryRejection>) -> Response {
     let page = http::query(page);
-    let workspace = page
-        .as_ref()
-        .ok()
-        .and_then(|page| page.workspace_id.clone());
+    let workspace = page.as_ref().ok().and_then(|page| page.workspace_id.clone());
     let project = workspace.unwrap_or_else(|| WORKSPACE_DEFAULT.to_owned());
     let order = order(Call::List, Op::List, project.clone(), None);
     carry_out(caller, order, move |state, _| {
@@ -87,18 +77,10 @@ pub(crate) async fn list(caller: Caller, page: Result<Query<Page>, QueryRejectio
         state.check_project(&project)?;
         let now_us = state.ledger.now_us();
         let is_listed = |key: &&Key| key.life == Life::Live && key.listed_from_us <= now_us;
-        let keys = state
-            .keys
-            .of(&project)
-            .map(|no| state.keys.get(no))
-            .filter(is_listed);
+        let keys = state.keys.of(&project).map(|no| state.keys.get(no)).filter(is_listed);
         let keys = keys.skip(page.offset.unwrap_or(0)).take(PAGE_KEYS_MAX);
         let body = json!({"data": keys.map(key_view).collect::<Vec<_>>()});
-        Ok(Done {
-            status: 200,
-            body,
-            key_id: None,
-        })
+        Ok(Done { status: 200, body, key_id: None })
     })
     .await
 }
@@ -108,11 +90,7 @@ pub(crate) async fn get(caller: Caller, Path(hash): Path<String>) -> Response {
     carry_out(caller, order, move |state, _| {
         let no = find(state, &hash)?;
         let body = json!({"data": key_view(state.keys.get(no))});
-        Ok(Done {
-            status: 200,
-            body,
-            key_id: Some(hash),
-        })
+        Ok(Done { status: 200, body, key_id: Some(hash) })
     })
     .await
 }
@@ -122,40 +100,25 @@ pub(crate) async fn revoke(caller: Caller, Path(hash): Path<String>) -> Response
     carry_out(caller, order, move |state, fault| {
         let no = find(state, &hash)?;
         state.revoke(no, fault);
-        Ok(Done {
-            status: 200,
-            body: json!({"deleted": true}),
-            key_id: Some(hash),
-        })
+        Ok(Done { status: 200, body: json!({"deleted": true}), key_id: Some(hash) })
     })
     .await
 }
 
 fn order(call: Call, op: Op, project: String, key_id: Option<String>) -> Order {
-    Order {
-        style: Style::OpenRouter,
-        call,
-        op: Some(op),
-        project,
-        key_id,
-    }
+    Order { style: Style::OpenRouter, call, op: Some(op), project, key_id }
 }
 
 /// The path names no workspace, but scripts and the ledger do.
 fn order_for(caller: &Caller, call: Call, op: Op, hash: &str) -> Order {
     let state = caller.site.lock();
     let key = state.keys.by_id(hash).map(|no| state.keys.get(no));
-    let project = key
-        .map_or(WORKSPACE_DEFAULT, |key| key.project.as_str())
-        .to_owned();
+    let project = key.map_or(WORKSPACE_DEFAULT, |key| key.project.as_str()).to_owned();
     order(call, op, project, Some(hash.to_owned()))
 }
 
 fn find(state: &State, hash: &str) -> Result<KeyNo, Refusal> {
-    state
-        .keys
-        .shown(None, hash)
-        .ok_or_else(|| Refusal::new(404, "not_found", "API key not found"))
+    state.keys.shown(None, hash).ok_or_else(|| Refusal::new(404, "not_found", "API key not found"))
 }
 
 fn key_view(key: &Key) -> Value {
@@ -205,7 +168,5 @@ fn label(key: &Key) -> String {
 
 fn timestamp(seconds: u64) -> String {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-    Timestamp::from_second(seconds)
-        .unwrap_or(Timestamp::MAX)
-        .to_string()
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX).to_string()
 }

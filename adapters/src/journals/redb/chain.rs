@@ -47,10 +47,7 @@ impl Shared {
             let bytes = self.seal_short(Table::Audit, &key, &sealed);
             tables.insert(Table::Audit, key.as_bytes(), &bytes)?;
             tables.insert(Table::AuditFacts, fact.as_bytes(), &[])?;
-            state.head = AuditHead {
-                seq: sealed.seq,
-                hash: sealed.hash,
-            };
+            state.head = AuditHead { seq: sealed.seq, hash: sealed.hash };
         }
         if state.head != before {
             let key = RowKey::pair(pair);
@@ -67,8 +64,7 @@ impl Shared {
         key: &RowKey,
         value: &T,
     ) -> Vec<u8> {
-        self.seal(table, key, value)
-            .unwrap_or_else(|Corrupt(why)| unreachable!("{why}"))
+        self.seal(table, key, value).unwrap_or_else(|Corrupt(why)| unreachable!("{why}"))
     }
 }
 
@@ -105,19 +101,14 @@ pub(crate) struct AppendAudit {
 
 impl AppendAudit {
     pub(crate) fn new(shared: Arc<Shared>, pair: &PairId, entry: &AuditEntry) -> Self {
-        Self {
-            shared,
-            pair: pair.clone(),
-            entry: entry.clone(),
-        }
+        Self { shared, pair: pair.clone(), entry: entry.clone() }
     }
 
     fn run(&self, tables: &mut Tables<'_>) -> Result<(), Stop<Corrupt>> {
         let state = self.shared.pairs.batch_state(tables, &self.pair)?;
         let mut next = PairState::clone(&state);
         let entries = std::slice::from_ref(&self.entry);
-        self.shared
-            .append(tables, &self.pair, &mut next, entries, None, None)?;
+        self.shared.append(tables, &self.pair, &mut next, entries, None, None)?;
         self.shared.pairs.change(&self.pair, next);
         Ok(())
     }

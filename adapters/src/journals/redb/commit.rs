@@ -39,20 +39,10 @@ impl Commit {
         shared: Arc<Shared>,
         transaction: Transaction,
     ) -> Result<Self, CommitError> {
-        let row = RecordRow {
-            last_txn: transaction.id,
-            record: transaction.record,
-        };
+        let row = RecordRow { last_txn: transaction.id, record: transaction.record };
         let key = RowKey::pair(&row.record.pair);
         let sealed = shared.seal(Table::Records, &key, &row)?;
-        Ok(Self {
-            shared,
-            transaction: Transaction {
-                record: row.record,
-                ..transaction
-            },
-            sealed,
-        })
+        Ok(Self { shared, transaction: Transaction { record: row.record, ..transaction }, sealed })
     }
 
     fn run(&self, tables: &mut Tables<'_>) -> Result<Rev, Stop<CommitError>> {
@@ -100,11 +90,7 @@ impl Commit {
     ) -> Result<(), Stop<CommitError>> {
         let left = match guard {
             Guard::NoGrants(version) => self.shared.pairs.batch_valid(state, *version).len(),
-            Guard::KeyUnclaimed {
-                version,
-                key_id,
-                fp,
-            } => {
+            Guard::KeyUnclaimed { version, key_id, fp } => {
                 let keys = self.claims_of(*version, Some(key_id), fp.as_ref());
                 return keys
                     .into_iter()
@@ -162,12 +148,7 @@ impl Commit {
         by_key
             .into_iter()
             .chain(by_secret)
-            .map(|(table, key)| Wanted {
-                table,
-                key,
-                version,
-                guard: guard.clone(),
-            })
+            .map(|(table, key)| Wanted { table, key, version, guard: guard.clone() })
             .collect()
     }
 
@@ -186,10 +167,7 @@ impl Commit {
         if claim.pair == self.transaction.record.pair && claim.version == wanted.version {
             return Ok(false);
         }
-        Err(Stop::Refused(CommitError::Refused {
-            guard: wanted.guard.clone(),
-            left: 0,
-        }))
+        Err(Stop::Refused(CommitError::Refused { guard: wanted.guard.clone(), left: 0 }))
     }
 
     fn write(
@@ -208,39 +186,21 @@ impl Commit {
             self.write_version(tables, *version, old, entry)?;
         }
         for wanted in claims {
-            let claim = Claim {
-                pair: pair.clone(),
-                version: wanted.version,
-            };
+            let claim = Claim { pair: pair.clone(), version: wanted.version };
             let bytes = self.shared.seal_short(wanted.table, &wanted.key, &claim);
             tables.insert(wanted.table, wanted.key.as_bytes(), &bytes)?;
         }
-        let mut audit: Vec<_> = transaction
-            .audit
-            .iter()
-            .map(|entry| self.with_outstanding(entry, next))
-            .collect();
+        let mut audit: Vec<_> =
+            transaction.audit.iter().map(|entry| self.with_outstanding(entry, next)).collect();
         for grant in self.copied_grants(next) {
             write_grant(&self.shared, tables, pair, next, &grant)?;
-            let life = NodeLife {
-                node: grant.node,
-                incarnation: grant.incarnation,
-            };
-            audit.push(grant_entry(
-                AuditKind::Granted,
-                grant.version,
-                grant.id,
-                &life,
-            ));
+            let life = NodeLife { node: grant.node, incarnation: grant.incarnation };
+            audit.push(grant_entry(AuditKind::Granted, grant.version, grant.id, &life));
         }
         let by = Some(&transaction.by);
-        self.shared
-            .append(tables, pair, next, &audit, by, Some(record.rev))?;
+        self.shared.append(tables, pair, next, &audit, by, Some(record.rev))?;
         self.write_outbox(tables)?;
-        next.stored = Some(StoredPair {
-            record: record.clone(),
-            last_txn: transaction.id,
-        });
+        next.stored = Some(StoredPair { record: record.clone(), last_txn: transaction.id });
         Ok(())
     }
 
@@ -268,9 +228,7 @@ impl Commit {
     fn with_outstanding(&self, entry: &AuditEntry, state: &PairState) -> AuditEntry {
         let grants = entry.version.map_or_else(Vec::new, |version| {
             let out = self.shared.pairs.batch_valid(state, version);
-            out.into_iter()
-                .map(|grant| (grant.node, grant.id))
-                .collect()
+            out.into_iter().map(|grant| (grant.node, grant.id)).collect()
         });
         name_outstanding(entry, &grants)
     }
@@ -283,11 +241,7 @@ impl Commit {
         let holders = self.shared.pairs.batch_valid(state, copy.from);
         holders
             .into_iter()
-            .map(|old| HeldGrant {
-                version: copy.to,
-                id: self.copied_id(&old, copy.to),
-                ..old
-            })
+            .map(|old| HeldGrant { version: copy.to, id: self.copied_id(&old, copy.to), ..old })
             .collect()
     }
 
@@ -295,11 +249,7 @@ impl Commit {
     fn copied_id(&self, old: &HeldGrant, to: Version) -> GrantId {
         let digest = FingerprintKey::new([0; 32]).digest(
             b"copied grant",
-            &[
-                &self.transaction.id.0,
-                old.node.as_str().as_bytes(),
-                &to.0.to_be_bytes(),
-            ],
+            &[&self.transaction.id.0, old.node.as_str().as_bytes(), &to.0.to_be_bytes()],
         );
         let mut id = [0; 16];
         id.copy_from_slice(&digest[..16]);
@@ -313,10 +263,7 @@ impl Commit {
             forget_events(tables, &record.pair, published)?;
         }
         let rotation = record.rotation.as_ref().map_or_else(
-            || RotationId {
-                pair: record.pair.clone(),
-                n: record.next_rotation.saturating_sub(1),
-            },
+            || RotationId { pair: record.pair.clone(), n: record.next_rotation.saturating_sub(1) },
             |rotation| rotation.id.clone(),
         );
         for (place, (kind, old, new)) in (0..).zip(&transaction.outbox) {
@@ -328,9 +275,7 @@ impl Commit {
                 old: *old,
                 new: *new,
             };
-            let key = RowKey::pair(&record.pair)
-                .number(record.rev.0)
-                .number(place);
+            let key = RowKey::pair(&record.pair).number(record.rev.0).number(place);
             let bytes = self.shared.seal_short(Table::Outbox, &key, &event);
             tables.insert(Table::Outbox, key.as_bytes(), &bytes)?;
         }
@@ -372,15 +317,10 @@ pub(crate) fn write_grant(
     grant: &HeldGrant,
 ) -> Result<(), Fault> {
     let key = grant_key(pair, grant.version, &grant.node);
-    let value = GrantValue {
-        incarnation: grant.incarnation,
-        id: grant.id,
-    };
+    let value = GrantValue { incarnation: grant.incarnation, id: grant.id };
     let bytes = shared.seal_short(Table::Grants, &key, &value);
     tables.insert(Table::Grants, key.as_bytes(), &bytes)?;
-    state
-        .grants
-        .retain(|old| (old.version, &old.node) != (grant.version, &grant.node));
+    state.grants.retain(|old| (old.version, &old.node) != (grant.version, &grant.node));
     state.grants.push(grant.clone());
     Ok(())
 }

@@ -58,14 +58,7 @@ impl Named {
         kind: AuditKind,
     ) -> Result<Standing, Stop<GrantError>> {
         let entry = grant_entry(kind, self.version, self.id, &self.life);
-        self.shared.append(
-            tables,
-            &self.pair,
-            &mut next,
-            &[entry],
-            Some(&self.life),
-            None,
-        )?;
+        self.shared.append(tables, &self.pair, &mut next, &[entry], Some(&self.life), None)?;
         let standing = next.standing(&self.life);
         self.shared.pairs.change(&self.pair, next);
         standing.ok_or(Stop::Refused(GrantError::NoPair))
@@ -83,13 +76,7 @@ impl Grant {
         to: &NodeLife,
         id: GrantId,
     ) -> Self {
-        Self(Named {
-            shared,
-            pair: pair.clone(),
-            version,
-            life: to.clone(),
-            id,
-        })
+        Self(Named { shared, pair: pair.clone(), version, life: to.clone(), id })
     }
 
     fn run(&self, tables: &mut Tables<'_>) -> Result<Standing, Stop<GrantError>> {
@@ -98,11 +85,7 @@ impl Grant {
         if !named.is_active(&state) || standing.gate != Gate::Open {
             return Err(Stop::Refused(GrantError::Refused(Box::new(standing))));
         }
-        if standing
-            .grants
-            .iter()
-            .any(|grant| grant.version == named.version)
-        {
+        if standing.grants.iter().any(|grant| grant.version == named.version) {
             return Ok(standing);
         }
         let mut next = PairState::clone(&state);
@@ -136,13 +119,7 @@ impl ReturnGrant {
         by: &NodeLife,
         id: GrantId,
     ) -> Self {
-        Self(Named {
-            shared,
-            pair: pair.clone(),
-            version,
-            life: by.clone(),
-            id,
-        })
+        Self(Named { shared, pair: pair.clone(), version, life: by.clone(), id })
     }
 
     fn run(&self, tables: &mut Tables<'_>) -> Result<Standing, Stop<GrantError>> {
@@ -159,8 +136,7 @@ impl ReturnGrant {
             return Err(Stop::Refused(GrantError::Refused(Box::new(standing))));
         }
         let mut next = PairState::clone(&state);
-        next.grants
-            .retain(|grant| grant.id != named.id || grant.node != named.life.node);
+        next.grants.retain(|grant| grant.id != named.id || grant.node != named.life.node);
         let key = grant_key(&named.pair, named.version, &named.life.node);
         tables.remove(Table::Grants, key.as_bytes())?;
         named.conclude(tables, next, AuditKind::GrantReturned)
@@ -197,10 +173,8 @@ impl Work for BeginLife {
         if last.is_none() && tables.get(Table::Lives, key.as_bytes())?.is_some() {
             return Ok(Err(Corrupt("lives row: it cannot be opened".into())));
         }
-        let life = NodeLife {
-            node: self.node.clone(),
-            incarnation: last.unwrap_or_default().next(),
-        };
+        let life =
+            NodeLife { node: self.node.clone(), incarnation: last.unwrap_or_default().next() };
         for (key, _) in tables.all(Table::Grants, &[])? {
             let Some((pair, node)) = owner_of(&key) else {
                 continue;
@@ -216,9 +190,7 @@ impl Work for BeginLife {
                 pairs.change(&pair, next);
             }
         }
-        let bytes = self
-            .shared
-            .seal_short(Table::Lives, &key, &life.incarnation);
+        let bytes = self.shared.seal_short(Table::Lives, &key, &life.incarnation);
         tables.insert(Table::Lives, key.as_bytes(), &bytes)?;
         pairs.change_life(&life);
         Ok(Ok(life))

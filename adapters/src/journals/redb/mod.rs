@@ -59,15 +59,7 @@ impl RedbJournal {
         clock: Arc<SystemClock>,
         audit_key: Arc<AuditKey>,
     ) -> Self {
-        Self {
-            store,
-            shared: Arc::new(Shared {
-                sealer,
-                pairs,
-                clock,
-                audit_key,
-            }),
-        }
+        Self { store, shared: Arc::new(Shared { sealer, pairs, clock, audit_key }) }
     }
 
     /// The pair as last committed.
@@ -136,10 +128,8 @@ impl Journal for RedbJournal {
 
     async fn pairs(&self) -> Result<Vec<PairSummary>, Refusal> {
         let rows = self.store.read(|reader| reader.all(Table::Records, &[]))?;
-        let mut pairs: Vec<_> = rows
-            .iter()
-            .filter_map(|(key, bytes)| self.shared.summary(key, bytes))
-            .collect();
+        let mut pairs: Vec<_> =
+            rows.iter().filter_map(|(key, bytes)| self.shared.summary(key, bytes)).collect();
         pairs.sort_by(|a, b| (!a.has_work, &a.pair).cmp(&(!b.has_work, &b.pair)));
         Ok(pairs)
     }
@@ -189,12 +179,8 @@ impl Journal for RedbJournal {
 
     async fn outbox(&self, pair: &PairId) -> Result<Vec<Event>, Refusal> {
         let prefix = RowKey::pair(pair);
-        let rows = self
-            .store
-            .read(|reader| reader.all(Table::Outbox, prefix.as_bytes()))?;
-        rows.iter()
-            .map(|(key, bytes)| self.shared.open_event(key, bytes).map_err(denied))
-            .collect()
+        let rows = self.store.read(|reader| reader.all(Table::Outbox, prefix.as_bytes()))?;
+        rows.iter().map(|(key, bytes)| self.shared.open_event(key, bytes).map_err(denied)).collect()
     }
 
     async fn append_audit(&self, pair: &PairId, entry: &AuditEntry) -> Result<(), Refusal> {
@@ -206,16 +192,9 @@ impl Journal for RedbJournal {
         let prefix = RowKey::pair(pair);
         let from = RowKey::pair(pair).number(after.saturating_add(1));
         let rows = self.store.read(|reader| {
-            reader.scan(
-                Table::Audit,
-                prefix.as_bytes(),
-                from.as_bytes(),
-                AUDIT_PAGE_MAX,
-            )
+            reader.scan(Table::Audit, prefix.as_bytes(), from.as_bytes(), AUDIT_PAGE_MAX)
         })?;
-        rows.iter()
-            .map(|(key, bytes)| self.shared.open_audit(key, bytes).map_err(denied))
-            .collect()
+        rows.iter().map(|(key, bytes)| self.shared.open_audit(key, bytes).map_err(denied)).collect()
     }
 }
 

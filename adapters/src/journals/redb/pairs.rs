@@ -83,10 +83,7 @@ pub(crate) struct Pairs {
 
 impl Pairs {
     pub(crate) fn new(sealer: Arc<Sealer>) -> Self {
-        Self {
-            sealer,
-            inner: Mutex::default(),
-        }
+        Self { sealer, inner: Mutex::default() }
     }
 
     /// The pair as last committed.
@@ -147,18 +144,13 @@ impl Pairs {
 
     pub(crate) fn batch_life(&self, node: &NodeId) -> Option<Incarnation> {
         let inner = self.inner.lock();
-        let life = inner
-            .changed_lives
-            .get(node)
-            .or_else(|| inner.lives.get(node));
+        let life = inner.changed_lives.get(node).or_else(|| inner.lives.get(node));
         life.copied()
     }
 
     pub(crate) fn change_life(&self, life: &NodeLife) {
         let mut inner = self.inner.lock();
-        inner
-            .changed_lives
-            .insert(life.node.clone(), life.incarnation);
+        inner.changed_lives.insert(life.node.clone(), life.incarnation);
     }
 
     /// Whether no later life of the node has begun, as last committed.
@@ -212,18 +204,9 @@ impl Pairs {
                 .ok_or_else(|| Stop::Refused(Corrupt("grant row: its key is foreign".into())))?;
             let value: GrantValue =
                 open(&self.sealer, Table::Grants, &row, &bytes).map_err(Stop::Refused)?;
-            grants.push(HeldGrant {
-                version,
-                node,
-                incarnation: value.incarnation,
-                id: value.id,
-            });
+            grants.push(HeldGrant { version, node, incarnation: value.incarnation, id: value.id });
         }
-        Ok(PairState {
-            stored,
-            grants,
-            head,
-        })
+        Ok(PairState { stored, grants, head })
     }
 }
 
@@ -256,20 +239,15 @@ impl Resident for Pairs {
             let node = key
                 .split_first()
                 .and_then(|(_, name)| std::str::from_utf8(name).ok()?.parse().ok());
-            if let (Some(node), Ok(life)) = (
-                node,
-                open::<Incarnation>(&self.sealer, Table::Lives, &key, &bytes),
-            ) {
+            if let (Some(node), Ok(life)) =
+                (node, open::<Incarnation>(&self.sealer, Table::Lives, &key, &bytes))
+            {
                 lives.insert(node, life);
             }
         }
         let mut inner = self.inner.lock();
         let commits = inner.commits + 1;
-        *inner = Inner {
-            lives,
-            commits,
-            ..Inner::default()
-        };
+        *inner = Inner { lives, commits, ..Inner::default() };
         Ok(())
     }
 }

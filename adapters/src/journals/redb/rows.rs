@@ -72,16 +72,11 @@ pub(crate) struct AuditHead {
 }
 
 impl AuditHead {
-    pub(crate) const START: Self = Self {
-        seq: 0,
-        hash: [0; 32],
-    };
+    pub(crate) const START: Self = Self { seq: 0, hash: [0; 32] };
 }
 
 pub(crate) fn grant_key(pair: &PairId, version: Version, node: &NodeId) -> RowKey {
-    RowKey::pair(pair)
-        .number(u64::from(version.0))
-        .name(node.as_str())
+    RowKey::pair(pair).number(u64::from(version.0)).name(node.as_str())
 }
 
 /// Version and node of a grant's key, without the pair in front.
@@ -95,12 +90,7 @@ pub(crate) fn read_grant_key(rest: &[u8]) -> Option<(Version, NodeId)> {
 }
 
 fn place(table: Table, key: &[u8]) -> Place<'_> {
-    Place {
-        table: table.name(),
-        key,
-        clear: &[],
-        schema: schema(table),
-    }
+    Place { table: table.name(), key, clear: &[], schema: schema(table) }
 }
 
 /// Seals a row's value under the store's key.
@@ -169,17 +159,11 @@ pub(crate) fn open_record(
     if row.record.pair != *pair {
         return Err(Corrupt("the record names another pair".into()));
     }
-    Ok(StoredPair {
-        record: row.record,
-        last_txn: row.last_txn,
-    })
+    Ok(StoredPair { record: row.record, last_txn: row.last_txn })
 }
 
 fn has_work(record: &PairRecord) -> bool {
-    let is_running = record
-        .rotation
-        .as_ref()
-        .is_some_and(|rotation| !rotation.phase.is_final());
+    let is_running = record.rotation.as_ref().is_some_and(|rotation| !rotation.phase.is_final());
     is_running || record.queued.is_some() || !record.obligations.is_empty()
 }
 
@@ -203,10 +187,7 @@ mod tests {
     const GOLDEN: &str = include_str!("../../../golden/record-1.hex");
 
     fn due(at: u64) -> Due {
-        Due {
-            at: Timestamp(at),
-            wait: Duration::from_millis(1500),
-        }
+        Due { at: Timestamp(at), wait: Duration::from_millis(1500) }
     }
 
     fn version(n: u8, status: VersionStatus) -> VersionEntry {
@@ -230,10 +211,7 @@ mod tests {
     /// A record in the middle of a rotation, with something in every field.
     fn record() -> RecordRow {
         let pair = PairId::new("acme".parse().unwrap(), "openai".parse().unwrap());
-        let owner = Owner {
-            node: "n1".parse().unwrap(),
-            incarnation: Incarnation(3),
-        };
+        let owner = Owner { node: "n1".parse().unwrap(), incarnation: Incarnation(3) };
         let mut record = PairRecord::new(
             pair.clone(),
             DeploymentId::from_digest(&[7; 16]),
@@ -247,26 +225,15 @@ mod tests {
         record.active = Some(Version(2));
         record.next_version = Version(3);
         record.next_rotation = 13;
-        record
-            .versions
-            .insert(Version(1), version(1, VersionStatus::Draining));
-        record
-            .versions
-            .insert(Version(2), version(2, VersionStatus::Active));
+        record.versions.insert(Version(1), version(1, VersionStatus::Draining));
+        record.versions.insert(Version(2), version(2, VersionStatus::Active));
         record.rotation = Some(Rotation {
-            id: RotationId {
-                pair: pair.clone(),
-                n: 12,
-            },
+            id: RotationId { pair: pair.clone(), n: 12 },
             reason: Reason::Requested("suspected leak".into()),
             severity: Severity::Normal,
             compromised: None,
             revoke_by: Some(due(9000)),
-            phase: Phase::Draining {
-                old: Version(1),
-                soft: due(3000),
-                hard: due(4000),
-            },
+            phase: Phase::Draining { old: Version(1), soft: due(3000), hard: due(4000) },
             burned: 1,
             rolled_back: false,
             key_dead: false,
@@ -286,21 +253,14 @@ mod tests {
             policy: Policy::default(),
         });
         record.obligations.push(Obligation {
-            debt: Debt::Destroy {
-                version: Version(1),
-            },
+            debt: Debt::Destroy { version: Version(1) },
             since: Timestamp(1),
             tries: 2,
             due: due(7000),
         });
-        record
-            .triggers
-            .push_back((TriggerId::new("webhook-1").unwrap(), 12));
+        record.triggers.push_back((TriggerId::new("webhook-1").unwrap(), 12));
         record.next_rotate_at = Some(due(99_000));
-        RecordRow {
-            last_txn: TxnId([5; 16]),
-            record,
-        }
+        RecordRow { last_txn: TxnId([5; 16]), record }
     }
 
     #[test]

@@ -67,11 +67,7 @@ impl Head {
         }
         if kind.is_state() {
             self.state = seq;
-            self.mark = if kind == Kind::Ended {
-                Mark::Ended
-            } else {
-                Mark::Open
-            };
+            self.mark = if kind == Kind::Ended { Mark::Ended } else { Mark::Open };
         }
         self.last = seq;
         self.rev += 1;
@@ -130,10 +126,7 @@ impl Inner {
             return *place;
         }
         let place = self.free.pop().unwrap_or_else(|| {
-            self.cells.push(Cell {
-                committed: None,
-                changed: None,
-            });
+            self.cells.push(Cell { committed: None, changed: None });
             let last = self.cells.len() - 1;
             Place(u32::try_from(last).expect("fewer tasks than fill the memory"))
         });
@@ -144,10 +137,7 @@ impl Inner {
                 key.tenant.clone()
             }
         };
-        let key = TaskKey {
-            tenant,
-            task: key.task.clone(),
-        };
+        let key = TaskKey { tenant, task: key.task.clone() };
         self.places.insert(key, place);
         place
     }
@@ -178,10 +168,7 @@ pub(crate) struct Heads {
 
 impl Heads {
     pub(crate) fn new(sealer: Arc<Sealer>) -> Self {
-        Self {
-            sealer,
-            inner: Mutex::default(),
-        }
+        Self { sealer, inner: Mutex::default() }
     }
 
     /// The task as last committed.
@@ -283,8 +270,7 @@ impl Resident for Heads {
             inner.pruning = inner.prune.len().min(PRUNED_PER_BATCH_MAX);
             inner.prune.iter().take(inner.pruning).copied().collect()
         };
-        rows.into_iter()
-            .try_for_each(|row| tables.remove_entry(row))
+        rows.into_iter().try_for_each(|row| tables.remove_entry(row))
     }
 
     fn committed(&self) {
@@ -293,10 +279,8 @@ impl Resident for Heads {
 
     fn reload(&self, reader: &mut Reader) -> Result<(), Fault> {
         let mut tasks = self.read_tasks(reader)?;
-        let by_life: HashMap<u64, usize> = (0..)
-            .zip(&tasks)
-            .map(|(at, (_, head))| (head.born, at))
-            .collect();
+        let by_life: HashMap<u64, usize> =
+            (0..).zip(&tasks).map(|(at, (_, head))| (head.born, at)).collect();
         let mut inner = Inner::default();
         reader.each_entry(|row, bytes| {
             inner.last_row = row;

@@ -41,11 +41,7 @@ pub struct RedbTaskJournal {
 
 impl RedbTaskJournal {
     pub(crate) fn new(store: Arc<Store>, sealer: Arc<Sealer>, heads: Arc<Heads>) -> Self {
-        Self {
-            store,
-            sealer,
-            heads,
-        }
+        Self { store, sealer, heads }
     }
 }
 
@@ -66,11 +62,7 @@ impl TaskJournal for RedbTaskJournal {
         let row = self.row(key)?;
         let is_same = (&row.spec.kind, &row.spec.provider, &row.spec.input)
             == (&spec.kind, &spec.provider, &spec.input);
-        if is_same {
-            Ok(row)
-        } else {
-            Err(TaskError::Taken)
-        }
+        if is_same { Ok(row) } else { Err(TaskError::Taken) }
     }
 
     async fn claim(&self, key: &TaskKey) -> Result<Claimed, TaskError> {
@@ -97,10 +89,7 @@ impl TaskJournal for RedbTaskJournal {
         let prefix = prefix.as_ref().map_or(&[][..], RowKey::as_bytes);
         let keys = self.store.read(|reader| {
             let rows = reader.all(Table::Tasks, prefix)?;
-            Ok(rows
-                .iter()
-                .filter_map(|(key, _)| RowKey::read_task(key))
-                .collect::<Vec<_>>())
+            Ok(rows.iter().filter_map(|(key, _)| RowKey::read_task(key)).collect::<Vec<_>>())
         })?;
         let mut rows = Vec::with_capacity(keys.len());
         for key in keys {

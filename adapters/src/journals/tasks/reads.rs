@@ -34,13 +34,7 @@ impl RedbTaskJournal {
                 _ => return Err(TaskError::Corrupt("its state is missing".into())),
             },
         };
-        Ok(TaskRow {
-            key: key.clone(),
-            spec,
-            state,
-            epoch: head.epoch,
-            rev: head.rev,
-        })
+        Ok(TaskRow { key: key.clone(), spec, state, epoch: head.epoch, rev: head.rev })
     }
 
     /// What a claim hands out.
@@ -62,11 +56,7 @@ impl RedbTaskJournal {
             };
             (Some(checkpoint), index + 1)
         };
-        Ok(Claimed {
-            row,
-            checkpoint,
-            entries: self.entries_from(key, &head, from)?,
-        })
+        Ok(Claimed { row, checkpoint, entries: self.entries_from(key, &head, from)? })
     }
 
     /// The entries from index `from` on, oldest first.
@@ -112,10 +102,7 @@ impl RedbTaskJournal {
 
     /// Whether an append that found one entry too many was this very entry.
     pub(super) fn check_repeat(&self, write: &TaskWrite) -> Result<(), TaskError> {
-        let (_, head) = self
-            .heads
-            .committed(&write.key)
-            .ok_or(TaskError::NotFound)?;
+        let (_, head) = self.heads.committed(&write.key).ok_or(TaskError::NotFound)?;
         if head.epoch != write.epoch {
             return Err(TaskError::Fenced);
         }
@@ -129,11 +116,7 @@ impl RedbTaskJournal {
         let found = EntryHead::read(&bytes).ok_or_else(|| corrupt(Broken::Foreign))?;
         let entry = open_entry(&self.sealer, &write.key, found, &bytes).map_err(corrupt)?;
         let is_same = found.born == head.born && found.epoch == write.epoch && entry == write.entry;
-        if is_same {
-            Ok(())
-        } else {
-            Err(TaskError::Conflict)
-        }
+        if is_same { Ok(()) } else { Err(TaskError::Conflict) }
     }
 
     /// Queues the rows far behind the newest checkpoint. They are not needed to go on, so that a
@@ -142,9 +125,7 @@ impl RedbTaskJournal {
         let Some((place, head)) = self.heads.committed(key) else {
             return;
         };
-        let tail = head
-            .checkpoint_index
-            .saturating_sub(ENTRIES_BEHIND_CHECKPOINT_KEPT);
+        let tail = head.checkpoint_index.saturating_sub(ENTRIES_BEHIND_CHECKPOINT_KEPT);
         if head.checkpoint_index - head.tail.min(head.checkpoint_index)
             < ENTRIES_BEHIND_CHECKPOINT_MAX
         {
@@ -170,18 +151,13 @@ impl RedbTaskJournal {
         row: u64,
         index: Option<u64>,
     ) -> Result<Option<(Entry, u64)>, TaskError> {
-        let Some(bytes) = self
-            .store
-            .read(|reader| reader.entry(row, <[u8]>::to_vec))?
-        else {
+        let Some(bytes) = self.store.read(|reader| reader.entry(row, <[u8]>::to_vec))? else {
             return Ok(None);
         };
         let found = EntryHead::read(&bytes).ok_or_else(|| corrupt(Broken::Foreign))?;
         let is_ours = found.born == head.born && index.is_none_or(|index| index == found.index);
         if !is_ours {
-            return Err(TaskError::Corrupt(
-                "an entry stands in a wrong place".into(),
-            ));
+            return Err(TaskError::Corrupt("an entry stands in a wrong place".into()));
         }
         let entry = open_entry(&self.sealer, key, found, &bytes).map_err(corrupt)?;
         let before = pointer_of(&bytes).ok_or_else(|| corrupt(Broken::Foreign))?;

@@ -35,9 +35,7 @@ impl Kind {
     pub(crate) fn of(entry: &Entry) -> Self {
         match entry {
             Entry::Intent { .. } => Self::Intent,
-            Entry::Result {
-                checkpoint: None, ..
-            } => Self::Result,
+            Entry::Result { checkpoint: None, .. } => Self::Result,
             Entry::Result { .. } => Self::ResultWithCheckpoint,
             Entry::Checkpoint { .. } => Self::Checkpoint,
             Entry::State { state, .. } => match state {
@@ -120,8 +118,7 @@ impl EntryHead {
 
 /// Which row holds the entry before this one; 0 for the first.
 pub(crate) fn pointer_of(row: &[u8]) -> Option<u64> {
-    row.last_chunk::<POINTER_BYTES>()
-        .map(|pointer| u64::from_be_bytes(*pointer))
+    row.last_chunk::<POINTER_BYTES>().map(|pointer| u64::from_be_bytes(*pointer))
 }
 
 /// Refuses what the port does not carry.
@@ -132,11 +129,9 @@ pub(crate) fn check_size(entry: &Entry) -> Result<(), TaskError> {
     };
     let (value, checkpoint) = match entry {
         Entry::Intent { .. } => (0, 0),
-        Entry::Result {
-            outcome,
-            checkpoint,
-            ..
-        } => (outcome.len(), checkpoint.as_ref().map_or(0, inline)),
+        Entry::Result { outcome, checkpoint, .. } => {
+            (outcome.len(), checkpoint.as_ref().map_or(0, inline))
+        }
         Entry::Checkpoint { checkpoint, .. } => (0, inline(checkpoint)),
         Entry::State { state, .. } => match state {
             TaskState::Parked(why) | TaskState::Failed(why) => (why.len(), 0),
@@ -176,21 +171,13 @@ pub(crate) fn open_entry(
     head: EntryHead,
     row: &[u8],
 ) -> Result<Entry, Broken> {
-    let sealed = row
-        .len()
-        .checked_sub(POINTER_BYTES)
-        .ok_or(Broken::Foreign)?;
+    let sealed = row.len().checked_sub(POINTER_BYTES).ok_or(Broken::Foreign)?;
     let clear = head.to_bytes();
     sealer.open_value(whose(key), &entry_place(&clear), &row[..sealed])
 }
 
 fn entry_place(clear: &[u8]) -> Place<'_> {
-    Place {
-        table: ENTRIES_NAME,
-        key: &[],
-        clear,
-        schema: ENTRY_SCHEMA,
-    }
+    Place { table: ENTRIES_NAME, key: &[], clear, schema: ENTRY_SCHEMA }
 }
 
 fn whose(key: &TaskKey) -> Whose<'_> {
@@ -198,17 +185,8 @@ fn whose(key: &TaskKey) -> Whose<'_> {
 }
 
 fn task_place<'a>(table: Table, key: &'a RowKey, clear: &'a [u8]) -> Place<'a> {
-    let schema = if table == Table::Tasks {
-        TASK_SCHEMA
-    } else {
-        CLAIM_SCHEMA
-    };
-    Place {
-        table: table.name(),
-        key: key.as_bytes(),
-        clear,
-        schema,
-    }
+    let schema = if table == Table::Tasks { TASK_SCHEMA } else { CLAIM_SCHEMA };
+    Place { table: table.name(), key: key.as_bytes(), clear, schema }
 }
 
 /// A task's row: `[born 8] ‖ envelope(spec)`.
@@ -238,20 +216,14 @@ pub(crate) fn open_task(
 
 /// The number in front of a task's row or of its claim.
 pub(crate) fn clear_number(bytes: &[u8]) -> Option<u64> {
-    bytes
-        .first_chunk()
-        .map(|number| u64::from_be_bytes(*number))
+    bytes.first_chunk().map(|number| u64::from_be_bytes(*number))
 }
 
 /// A claim's row: `[epoch 8] ‖ envelope(born)`.
 pub(crate) fn seal_claim(sealer: &Sealer, key: &TaskKey, epoch: TaskEpoch, born: u64) -> Vec<u8> {
     let row = RowKey::task(key);
     let clear = epoch.0.to_be_bytes();
-    sealer.seal(
-        whose(key),
-        &task_place(Table::TaskClaims, &row, &clear),
-        &born.to_be_bytes(),
-    )
+    sealer.seal(whose(key), &task_place(Table::TaskClaims, &row, &clear), &born.to_be_bytes())
 }
 
 /// Whether a claim's row is genuine and of this life of the task.
@@ -264,10 +236,6 @@ pub(crate) fn is_claim(
 ) -> bool {
     let row = RowKey::task(key);
     let clear = epoch.0.to_be_bytes();
-    let opened = sealer.open(
-        whose(key),
-        &task_place(Table::TaskClaims, &row, &clear),
-        bytes,
-    );
+    let opened = sealer.open(whose(key), &task_place(Table::TaskClaims, &row, &clear), bytes);
     opened.is_ok_and(|plain| plain == born.to_be_bytes())
 }

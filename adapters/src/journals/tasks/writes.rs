@@ -70,11 +70,7 @@ pub(crate) struct Claim {
 
 impl Claim {
     pub(crate) fn new(sealer: &Arc<Sealer>, heads: &Arc<Heads>, key: &TaskKey) -> Self {
-        Self {
-            sealer: Arc::clone(sealer),
-            heads: Arc::clone(heads),
-            key: key.clone(),
-        }
+        Self { sealer: Arc::clone(sealer), heads: Arc::clone(heads), key: key.clone() }
     }
 }
 
@@ -127,12 +123,7 @@ impl Append {
         check_size(&write.entry)?;
         let (place, Head { born, .. }) = heads.committed(&write.key).ok_or(TaskError::NotFound)?;
         let kind = Kind::of(&write.entry);
-        let head = EntryHead {
-            index: write.expect,
-            epoch: write.epoch,
-            born,
-            kind,
-        };
+        let head = EntryHead { index: write.expect, epoch: write.epoch, born, kind };
         let row = seal_entry(sealer, &write.key, head, &write.entry)?;
         Ok(Self {
             heads: Arc::clone(heads),
@@ -166,11 +157,7 @@ impl Work for Append {
         }
         if head.rev != self.expect {
             let is_one_ahead = head.rev.checked_sub(1) == Some(self.expect);
-            return Ok(if is_one_ahead {
-                Ok(Appended::Behind)
-            } else {
-                Err(TaskError::Conflict)
-            });
+            return Ok(if is_one_ahead { Ok(Appended::Behind) } else { Err(TaskError::Conflict) });
         }
         let seq = self.heads.next_row();
         point(&mut self.row, self.sealed_bytes, head.last);
@@ -191,12 +178,7 @@ pub(crate) struct Forget {
 
 impl Forget {
     pub(crate) fn new(heads: &Arc<Heads>, key: &TaskKey, place: Place, born: u64) -> Self {
-        Self {
-            heads: Arc::clone(heads),
-            key: key.clone(),
-            place,
-            born,
-        }
+        Self { heads: Arc::clone(heads), key: key.clone(), place, born }
     }
 }
 

@@ -54,28 +54,16 @@ async fn an_answer_that_is_not_clear_leaves_the_outcome_unknown() {
     for (case, reply) in [
         ("hang up", Reply::HangUp),
         ("silence", Reply::Silence),
-        (
-            "html",
-            raw("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n<html>hello</html>"),
-        ),
+        ("html", raw("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n<html>hello</html>")),
         ("empty", raw("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")),
         ("no content", raw("HTTP/1.1 204 No Content\r\n\r\n")),
-        (
-            "truncated",
-            raw("HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{\"id\":\"key_1\""),
-        ),
+        ("truncated", raw("HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{\"id\":\"key_1\"")),
         ("half a head", raw("HTTP/1.1 200 OK\r\ncontent-le")),
         ("not http", raw("220 smtp.example ESMTP\r\n\r\n")),
         ("huge", Reply::Raw(huge)),
         ("endless", Reply::Raw(endless)),
-        (
-            "redirect",
-            raw("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\n\r\n"),
-        ),
-        (
-            "deep",
-            raw(&format!("HTTP/1.1 200 OK\r\n\r\n{}", "[".repeat(10_000))),
-        ),
+        ("redirect", raw("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\n\r\n")),
+        ("deep", raw(&format!("HTTP/1.1 200 OK\r\n\r\n{}", "[".repeat(10_000)))),
         ("an array", Reply::Json(200, json!([]))),
         ("no id", without("id")),
         ("no value", without("value")),
@@ -87,35 +75,17 @@ async fn an_answer_that_is_not_clear_leaves_the_outcome_unknown() {
         ("another name", with("name", json!(label(2).as_str()))),
         ("key empty", with("value", json!(""))),
         ("key short", with("value", json!("sk-canary"))),
-        (
-            "key with line feed",
-            with("value", json!("sk-canary\n0123456789abcdef")),
-        ),
-        (
-            "key with NUL",
-            with("value", json!("sk-canary\u{0}0123456789abcdef")),
-        ),
-        (
-            "key not ASCII",
-            with("value", json!("sk-canary-ключ-0123456789abcdef")),
-        ),
-        (
-            "key long",
-            with("value", json!(format!("sk-canary-{}", "k".repeat(100_000)))),
-        ),
-        (
-            "key of 5000",
-            with("value", json!(format!("sk-canary-{}", "k".repeat(5000)))),
-        ),
+        ("key with line feed", with("value", json!("sk-canary\n0123456789abcdef"))),
+        ("key with NUL", with("value", json!("sk-canary\u{0}0123456789abcdef"))),
+        ("key not ASCII", with("value", json!("sk-canary-ключ-0123456789abcdef"))),
+        ("key long", with("value", json!(format!("sk-canary-{}", "k".repeat(100_000))))),
+        ("key of 5000", with("value", json!(format!("sk-canary-{}", "k".repeat(5000))))),
         ("key a number", with("value", json!(17))),
         ("expiry negative", with("expires_at", json!(-1))),
         ("expiry absurd", with("expires_at", json!(u64::MAX))),
         ("conflict", Reply::Json(409, json!({}))),
         ("time-out", Reply::Json(408, json!({}))),
-        (
-            "server error",
-            Reply::Json(500, json!({"error": {"message": "sk-canary"}})),
-        ),
+        ("server error", Reply::Json(500, json!({"error": {"message": "sk-canary"}}))),
         ("overloaded", Reply::Json(503, json!({}))),
     ] {
         assert_eq!(issue_end(reply).await, "unknown", "{case}");
@@ -134,18 +104,11 @@ async fn a_clear_no_is_not_taken_for_an_unknown_outcome() {
         (422, "invalid_value", "bad request"),
         (429, "rate_limit_exceeded", "busy"),
     ] {
-        assert_eq!(
-            issue_end(Reply::Json(status, error(code))).await,
-            expected,
-            "{status} {code}"
-        );
+        assert_eq!(issue_end(Reply::Json(status, error(code))).await, expected, "{status} {code}");
     }
     // A definite status counts even when the rest of the answer is lost.
     let broken = "HTTP/1.1 400 X\r\ncontent-length: 500\r\n\r\n{\"err";
-    assert_eq!(
-        issue_end(Reply::Raw(broken.to_owned())).await,
-        "bad request"
-    );
+    assert_eq!(issue_end(Reply::Raw(broken.to_owned())).await, "bad request");
 }
 
 #[tokio::test]
@@ -164,37 +127,21 @@ async fn nothing_is_sent_when_nobody_listens() {
     let port_url = vendor.base_url();
     drop(vendor);
     // The port is free again once the listener's task is gone.
-    let address = port_url
-        .trim_start_matches("http://")
-        .trim_end_matches("/v1")
-        .to_owned();
+    let address = port_url.trim_start_matches("http://").trim_end_matches("/v1").to_owned();
     while tokio::net::TcpStream::connect(&address).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    let refusal = provider
-        .issue(&request(1))
-        .await
-        .err()
-        .expect("nobody there");
+    let refusal = provider.issue(&request(1)).await.err().expect("nobody there");
     assert_eq!(word(&refusal), "busy");
     assert!(!refusal.to_string().contains("127.0.0.1"), "{refusal}");
-    assert_eq!(
-        provider.probe(&tenant(), &secret(KEY)).await,
-        Health::Unknown
-    );
+    assert_eq!(provider.probe(&tenant(), &secret(KEY)).await, Health::Unknown);
 }
 
 #[tokio::test]
 async fn a_rate_limit_says_how_long_to_wait() {
     let answer = "HTTP/1.1 429 X\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n";
     let vendor = Vendor::start([Reply::Raw(answer.to_owned())]).await;
-    let refusal = provider(&vendor)
-        .issue(&request(1))
-        .await
-        .err()
-        .expect("limited");
-    let Refusal::Busy { after, .. } = refusal else {
-        panic!("{refusal}")
-    };
+    let refusal = provider(&vendor).issue(&request(1)).await.err().expect("limited");
+    let Refusal::Busy { after, .. } = refusal else { panic!("{refusal}") };
     assert_eq!(after, Some(Duration::from_secs(7)));
 }

@@ -31,31 +31,17 @@ impl<'a> Place<'a> {
             _ => return Err(foreign_id()),
         };
         if [project, account, key].into_iter().all(is_path_part) {
-            Ok(Self {
-                project,
-                account,
-                key,
-                is_own,
-            })
+            Ok(Self { project, account, key, is_own })
         } else {
             Err(foreign_id())
         }
     }
 
     pub(super) fn id(&self) -> Option<ProviderKeyId> {
-        let Self {
-            project,
-            account,
-            key,
-            is_own,
-        } = self;
+        let Self { project, account, key, is_own } = self;
         let end = if *is_own { "/own" } else { "" };
-        let fits = [project, account, key]
-            .into_iter()
-            .all(|part| is_path_part(part));
-        ProviderKeyId::new(&format!("{project}/{account}/{key}{end}"))
-            .ok()
-            .filter(|_| fits)
+        let fits = [project, account, key].into_iter().all(|part| is_path_part(part));
+        ProviderKeyId::new(&format!("{project}/{account}/{key}{end}")).ok().filter(|_| fits)
     }
 }
 
@@ -90,12 +76,7 @@ impl MadeKey {
         account: &str,
         is_own: bool,
     ) -> Result<IssuedKey, Refusal> {
-        let place = Place {
-            project,
-            account,
-            key: &self.id,
-            is_own,
-        };
+        let place = Place { project, account, key: &self.id, is_own };
         let Some(key_id) = place.id() else {
             return Err(Refusal::unknown("the answer names no usable key id"));
         };
@@ -105,11 +86,7 @@ impl MadeKey {
             None => None,
         };
         let secret = self.value.into_secret().map_err(Refusal::unknown)?;
-        Ok(IssuedKey {
-            key_id,
-            secret,
-            expires_at,
-        })
+        Ok(IssuedKey { key_id, secret, expires_at })
     }
 }
 
@@ -154,9 +131,7 @@ const NO_ACCOUNT: &str = "user";
 impl Row {
     pub(super) fn is_sound(&self) -> bool {
         let account = self.account().map(|account| &account.id);
-        std::iter::once(&self.id)
-            .chain(account)
-            .all(|id| is_path_part(id))
+        std::iter::once(&self.id).chain(account).all(|id| is_path_part(id))
     }
 
     pub(super) fn account(&self) -> Option<&OwnerAccount> {
@@ -171,18 +146,10 @@ impl Row {
             .and_then(|account| account.name.as_deref())
             .filter(|name| name.parse::<Label>().is_ok() && own_name.parse::<Label>().is_err());
         let account = self.account().map_or(NO_ACCOUNT, |account| &account.id);
-        let place = Place {
-            project,
-            account,
-            key: &self.id,
-            is_own: label.is_some(),
-        };
+        let place = Place { project, account, key: &self.id, is_own: label.is_some() };
         let key_id = place.id();
         let key_id = key_id.ok_or_else(|| Refusal::unknown("a listed key has no usable id"))?;
-        Ok(ListedKey {
-            key_id,
-            name: label.unwrap_or(own_name).to_owned(),
-        })
+        Ok(ListedKey { key_id, name: label.unwrap_or(own_name).to_owned() })
     }
 }
 

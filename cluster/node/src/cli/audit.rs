@@ -34,11 +34,7 @@ Examples:
 /// # Errors
 /// When the directory, the file or the key cannot be read.
 pub async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
-    let AuditCommand::Verify {
-        data_dir,
-        file,
-        master_key_file,
-    } = command;
+    let AuditCommand::Verify { data_dir, file, master_key_file } = command;
     let dir = node_dir(&data_dir);
     let report = keybaton::verify_audit(&dir, file.as_deref(), master_key_file.as_deref()).await?;
     let mut out = std::io::stdout().lock();

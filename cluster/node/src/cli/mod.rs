@@ -46,9 +46,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     telemetry::log_to_stderr(&cli.log)?;
     telemetry::harden();
     raise_open_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match cli.command {
             Command::Demo(args) => {
@@ -65,11 +63,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// A demo keeps its node one level down.
 fn node_dir(dir: &Path) -> PathBuf {
     let inside = dir.join("node");
-    if dir.join("demo.json").exists() && inside.is_dir() {
-        inside
-    } else {
-        dir.to_owned()
-    }
+    if dir.join("demo.json").exists() && inside.is_dir() { inside } else { dir.to_owned() }
 }
 
 /// Thousands of agents are thousands of connections; the usual soft limit is 1024.

@@ -41,10 +41,7 @@ pub struct SimulatorArgs {
 /// # Errors
 /// When the directory or the address cannot be used.
 pub async fn run(args: SimulatorArgs) -> anyhow::Result<ExitCode> {
-    let mut builder = Simulator::builder()
-        .dir(&args.dir)
-        .bind(args.bind)
-        .class(args.class);
+    let mut builder = Simulator::builder().dir(&args.dir).bind(args.bind).class(args.class);
     for script in args.fault {
         builder = builder.fault(script);
     }

@@ -66,9 +66,7 @@ fn text(dir: &Path, status: &NodeStatus) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header([
-        "pair", "rotation", "phase", "active", "gate", "next", "holders", "why",
-    ]);
+    table.set_header(["pair", "rotation", "phase", "active", "gate", "next", "holders", "why"]);
     for pair in &status.pairs {
         table.add_row(row(pair));
     }
@@ -93,12 +91,9 @@ fn text(dir: &Path, status: &NodeStatus) -> String {
 }
 
 fn row(pair: &PairStatus) -> Vec<String> {
-    let next = pair
-        .next
-        .as_ref()
-        .map_or_else(String::new, |(timer, left)| {
-            format!("{timer} in {:?}", Duration::from_millis(*left))
-        });
+    let next = pair.next.as_ref().map_or_else(String::new, |(timer, left)| {
+        format!("{timer} in {:?}", Duration::from_millis(*left))
+    });
     let holders: Vec<_> = pair
         .holders
         .iter()
@@ -108,8 +103,7 @@ fn row(pair: &PairStatus) -> Vec<String> {
         pair.pair.clone(),
         pair.rotation.clone().unwrap_or_default(),
         format!("{} ({})", pair.shown, pair.phase),
-        pair.active
-            .map_or_else(|| "none".into(), |version| format!("v{version}")),
+        pair.active.map_or_else(|| "none".into(), |version| format!("v{version}")),
         pair.gate.clone(),
         next,
         holders.join(" "),

@@ -17,10 +17,7 @@ const IDLE_AFTER: std::time::Duration = std::time::Duration::from_secs(3600);
 pub fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)
         .with_context(|| format!("--log {filter:?}: use error, warn, info, debug or trace"))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     Ok(())
 }
 
@@ -41,10 +38,7 @@ pub fn serve_metrics(addr: Option<SocketAddr>) -> anyhow::Result<()> {
 /// of the user, and a panic tells its place only, since its text could quote anything.
 pub fn harden() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {
         tracing::warn!(%error, "core files are not switched off");
     }
@@ -52,10 +46,7 @@ pub fn harden() {
         tracing::warn!(%error, "the process can be dumped");
     }
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panic");
     }));
 }

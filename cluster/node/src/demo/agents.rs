@@ -60,22 +60,14 @@ impl Itinerary {
     pub fn stop(&self, step: u64) -> Stop {
         let mut rng = StdRng::seed_from_u64(self.seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         if self.has_long_step && step == self.steps / 2 {
-            return Stop::Stream {
-                chunks: 60,
-                every_ms: 50,
-            };
+            return Stop::Stream { chunks: 60, every_ms: 50 };
         }
         match rng.random_range(0..10u32) {
-            0..5 => Stop::Chat {
-                latency_ms: rng.random_range(20..200),
-            },
-            5..8 => Stop::Stream {
-                chunks: rng.random_range(5..25),
-                every_ms: rng.random_range(10..40),
-            },
-            _ => Stop::Tool {
-                latency_ms: rng.random_range(20..150),
-            },
+            0..5 => Stop::Chat { latency_ms: rng.random_range(20..200) },
+            5..8 => {
+                Stop::Stream { chunks: rng.random_range(5..25), every_ms: rng.random_range(10..40) }
+            }
+            _ => Stop::Tool { latency_ms: rng.random_range(20..150) },
         }
     }
 
@@ -105,12 +97,7 @@ pub async fn walk<C: Caller>(
     step: u64,
     idem: &str,
 ) -> Result<u64, StepError> {
-    let errand = Errand {
-        base_url,
-        task,
-        step,
-        idem,
-    };
+    let errand = Errand { base_url, task, step, idem };
     let answer = match itinerary.stop(step) {
         Stop::Chat { latency_ms } => caller.call(errand.chat("step", latency_ms)?).await?,
         Stop::Stream { chunks, every_ms } => caller.call(errand.stream(chunks, every_ms)?).await?,
@@ -167,9 +154,7 @@ impl Errand<'_> {
             }),
         )?;
         let yes = HeaderValue::from_static("true");
-        request
-            .headers_mut()
-            .insert(HeaderName::from_static("x-tool-idempotent"), yes);
+        request.headers_mut().insert(HeaderName::from_static("x-tool-idempotent"), yes);
         Ok(request)
     }
 
@@ -216,11 +201,7 @@ impl Caller for ByHandle<'_> {
         let response = self.0.send(request).await?;
         let status = response.status();
         let body = response.bytes(ANSWER_BYTES_MAX).await?;
-        if status.is_success() {
-            Ok(body)
-        } else {
-            Err(StepError::Again(format!("HTTP {status}")))
-        }
+        if status.is_success() { Ok(body) } else { Err(StepError::Again(format!("HTTP {status}"))) }
     }
 }
 
@@ -232,18 +213,12 @@ struct ByKeptKey<'a> {
 
 impl Caller for ByKeptKey<'_> {
     async fn call(&self, mut request: reqwest::Request) -> Result<Vec<u8>, StepError> {
-        let cut = || {
-            StepError::from(CallError::Cut {
-                version: self.session.version(),
-            })
-        };
+        let cut = || StepError::from(CallError::Cut { version: self.session.version() });
         let mut key =
             HeaderValue::from_bytes(&[b"Bearer ", self.session.danger_expose_key()].concat())
                 .map_err(|_| StepError::Fail("the key does not fit a header".into()))?;
         key.set_sensitive(true);
-        request
-            .headers_mut()
-            .insert(http::header::AUTHORIZATION, key);
+        request.headers_mut().insert(http::header::AUTHORIZATION, key);
         tokio::select! {
             biased;
             () = self.session.cut() => Err(cut()),
@@ -267,11 +242,7 @@ pub async fn read_all(
         }
         body.extend_from_slice(&chunk);
     }
-    if status.is_success() {
-        Ok(body)
-    } else {
-        Err(StepError::Again(format!("HTTP {status}")))
-    }
+    if status.is_success() { Ok(body) } else { Err(StepError::Again(format!("HTTP {status}"))) }
 }
 
 /// The demo's agent.
@@ -286,11 +257,7 @@ impl Program for DemoAgent {
     type Outcome = u64;
 
     fn credential_use(&self, diary: &Diary) -> CredentialUse {
-        if diary.itinerary.keeps_key {
-            CredentialUse::PerSession
-        } else {
-            CredentialUse::PerCall
-        }
+        if diary.itinerary.keeps_key { CredentialUse::PerSession } else { CredentialUse::PerCall }
     }
 
     fn effects(&self, diary: &Diary) -> Effects {
@@ -309,31 +276,12 @@ impl Program for DemoAgent {
         let plan = &diary.itinerary;
         let bytes = match context.session {
             Some(session) => {
-                let caller = ByKeptKey {
-                    session,
-                    http: context.http,
-                };
-                walk(
-                    &caller,
-                    &self.base_url,
-                    context.task,
-                    plan,
-                    context.n,
-                    &idem,
-                )
-                .await?
+                let caller = ByKeptKey { session, http: context.http };
+                walk(&caller, &self.base_url, context.task, plan, context.n, &idem).await?
             }
             None => {
                 let caller = ByHandle(context.credential);
-                walk(
-                    &caller,
-                    &self.base_url,
-                    context.task,
-                    plan,
-                    context.n,
-                    &idem,
-                )
-                .await?
+                walk(&caller, &self.base_url, context.task, plan, context.n, &idem).await?
             }
         };
         if context.n + 1 >= plan.steps {

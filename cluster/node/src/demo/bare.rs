@@ -30,9 +30,7 @@ fn measure(path: &Path, bytes: usize) -> anyhow::Result<Vec<Duration>> {
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         transaction.set_two_phase_commit(true);
-        transaction
-            .open_table(TABLE)?
-            .insert(key, value.as_slice())?;
+        transaction.open_table(TABLE)?.insert(key, value.as_slice())?;
         transaction.commit()?;
         times.push(begun.elapsed());
     }

@@ -33,19 +33,13 @@ impl Life {
         };
         if let Ok(metadata) = std::fs::metadata(&alive) {
             let at = metadata.modified()?.duration_since(UNIX_EPOCH)?;
-            kills.push(Kill {
-                at_us: u64::try_from(at.as_micros())?,
-            });
+            kills.push(Kill { at_us: u64::try_from(at.as_micros())? });
             std::fs::write(&deaths, serde_json::to_vec(&kills)?)?;
         }
         let file = OpenOptions::new().create(true).append(true).open(&alive)?;
         file.set_times(FileTimes::new().set_modified(SystemTime::now()))?;
         let touching = tokio::spawn(touch(file));
-        Ok(Self {
-            touching,
-            alive,
-            kills,
-        })
+        Ok(Self { touching, alive, kills })
     }
 
     /// Ends this life: it was not a kill.
@@ -60,10 +54,7 @@ async fn touch(file: File) {
     let mut ticks = tokio::time::interval(TOUCH_EVERY);
     loop {
         ticks.tick().await;
-        if file
-            .set_times(FileTimes::new().set_modified(SystemTime::now()))
-            .is_err()
-        {
+        if file.set_times(FileTimes::new().set_modified(SystemTime::now())).is_err() {
             return;
         }
     }

@@ -46,9 +46,7 @@ struct FoundKey {
 
 impl Caller for FoundKey {
     async fn call(&self, mut request: reqwest::Request) -> Result<Vec<u8>, StepError> {
-        request
-            .headers_mut()
-            .insert(http::header::AUTHORIZATION, self.header.clone());
+        request.headers_mut().insert(http::header::AUTHORIZATION, self.header.clone());
         read_all(&self.http, request).await
     }
 }
@@ -70,16 +68,9 @@ impl Administration {
     }
 
     async fn revoke(&self, tenant: &str, key: &Issued) -> anyhow::Result<()> {
-        let url = format!(
-            "{}/v1/organization/projects/{tenant}/api_keys/{}",
-            self.base_url, key.id
-        );
-        let answer = self
-            .http
-            .delete(url)
-            .bearer_auth(ADMIN_KEY_DEFAULT)
-            .send()
-            .await?;
+        let url =
+            format!("{}/v1/organization/projects/{tenant}/api_keys/{}", self.base_url, key.id);
+        let answer = self.http.delete(url).bearer_auth(ADMIN_KEY_DEFAULT).send().await?;
         answer.error_for_status()?;
         Ok(())
     }
@@ -99,35 +90,18 @@ pub async fn run(plan: &Plan, dir: &Path) -> anyhow::Result<Naive> {
         .await
         .context("the simulated provider did not start")?;
     let http = reqwest::Client::new();
-    let admin = Administration {
-        http: http.clone(),
-        base_url: simulator.base_url(),
-    };
+    let admin = Administration { http: http.clone(), base_url: simulator.base_url() };
     let mut keys = Vec::new();
     for tenant in TENANTS {
-        keys.push(Arc::new(ArcSwap::from_pointee(
-            admin.issue(tenant, "kb1-naive-1").await?,
-        )));
+        keys.push(Arc::new(ArcSwap::from_pointee(admin.issue(tenant, "kb1-naive-1").await?)));
     }
     let mut agents = Vec::new();
     for (tenant, name, itinerary) in plan.agents() {
-        let place = TENANTS
-            .iter()
-            .position(|known| *known == tenant)
-            .unwrap_or_default();
-        let key = TaskKey {
-            tenant: TenantId::new(tenant)?,
-            task: TaskId::new(&name)?,
-        };
+        let place = TENANTS.iter().position(|known| *known == tenant).unwrap_or_default();
+        let key = TaskKey { tenant: TenantId::new(tenant)?, task: TaskId::new(&name)? };
         let store = keys[place].clone();
         let base_url = simulator.base_url();
-        agents.push(tokio::spawn(live(
-            key,
-            itinerary,
-            store,
-            http.clone(),
-            base_url,
-        )));
+        agents.push(tokio::spawn(live(key, itinerary, store, http.clone(), base_url)));
     }
     let wait = USUAL_WAIT / SCALE;
     let (old, new) = rotate_by_the_clock(plan, &admin, &keys[0], wait).await?;
@@ -145,12 +119,7 @@ pub async fn run(plan: &Plan, dir: &Path) -> anyhow::Result<Naive> {
         tasks_expected: Some(u64::from(plan.tasks)),
         ..Rules::default()
     };
-    let verdict = judge_files(
-        &ledger,
-        &dir.join("tasks.jsonl"),
-        &dir.join("pairs.jsonl"),
-        &rules,
-    )?;
+    let verdict = judge_files(&ledger, &dir.join("tasks.jsonl"), &dir.join("pairs.jsonl"), &rules)?;
     Ok(Naive { verdict, wait })
 }
 
@@ -160,10 +129,7 @@ async fn rotate_by_the_clock(
     store: &ArcSwap<Issued>,
     wait: Duration,
 ) -> anyhow::Result<(Issued, Issued)> {
-    let think = plan
-        .agents()
-        .first()
-        .map_or(0, |(_, _, itinerary)| itinerary.think_ms);
+    let think = plan.agents().first().map_or(0, |(_, _, itinerary)| itinerary.think_ms);
     tokio::time::sleep(Duration::from_millis(think) * ROTATE_AFTER_THINKS).await;
     let old = Issued::clone(&store.load());
     let new = admin.issue(TENANTS[0], "kb1-naive-2").await?;

@@ -58,10 +58,7 @@ pub struct Naive {
 /// The name of a phase as the rules call it.
 pub fn phase_name(phase: &Phase) -> String {
     let text = format!("{phase:?}");
-    text.split([' ', '{', '('])
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    text.split([' ', '{', '(']).next().unwrap_or_default().to_owned()
 }
 
 /// One line on standard error.
@@ -129,10 +126,7 @@ fn counts(plan: &Plan, verdict: &Verdict, measured: &Measured) -> Value {
 
 fn pause(measured: &Measured) -> Option<Value> {
     let (pauses, bare) = (measured.hand_over.as_ref()?, measured.bare_commit?);
-    let (p50, p99) = (
-        pauses.value_at_quantile(0.5),
-        pauses.value_at_quantile(0.99),
-    );
+    let (p50, p99) = (pauses.value_at_quantile(0.5), pauses.value_at_quantile(0.99));
     Some(json!({
         "count": pauses.len(),
         "p50_us": p50,
@@ -144,10 +138,7 @@ fn pause(measured: &Measured) -> Option<Value> {
     }))
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a ratio with two digits needs no 52 bits"
-)]
+#[expect(clippy::cast_precision_loss, reason = "a ratio with two digits needs no 52 bits")]
 fn in_commits(pause_us: u64, bare: Duration) -> f64 {
     let ratio = pause_us as f64 / (bare.as_secs_f64() * 1e6);
     (ratio * 100.0).round() / 100.0
@@ -176,10 +167,7 @@ fn text(
     if let (Some(pauses), Some(bare)) = (&measured.hand_over, measured.bare_commit)
         && !pauses.is_empty()
     {
-        let (p50, p99) = (
-            pauses.value_at_quantile(0.5),
-            pauses.value_at_quantile(0.99),
-        );
+        let (p50, p99) = (pauses.value_at_quantile(0.5), pauses.value_at_quantile(0.99));
         writeln!(
             out,
             "  {} hand-overs, pause p50 {p50} us ({} commits)  p99 {p99} us ({} commits)  \
@@ -208,10 +196,9 @@ fn drain_line(drain: &DrainReport) -> String {
             millis(latency),
             millis(latency.saturating_sub(drain.longest_remaining)),
         ),
-        None => format!(
-            "  {held} holders when v{} was closed; some are still there",
-            drain.version.0
-        ),
+        None => {
+            format!("  {held} holders when v{} was closed; some are still there", drain.version.0)
+        }
     }
 }
 
@@ -222,10 +209,7 @@ fn table(verdict: &Verdict, naive: Option<&Naive>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_content_arrangement(ContentArrangement::Dynamic);
-    let mut head = vec![
-        "judged by the provider's ledger".to_owned(),
-        "keybaton".to_owned(),
-    ];
+    let mut head = vec!["judged by the provider's ledger".to_owned(), "keybaton".to_owned()];
     head.extend(naive.map(|_| "today's way".to_owned()));
     table.set_header(head);
     let rows: [Row; 11] = [
@@ -234,20 +218,12 @@ fn table(verdict: &Verdict, naive: Option<&Naive>) -> Table {
         ("calls that ended well", |v| v.calls_ok.to_string()),
         ("calls interrupted", |v| v.calls_interrupted.to_string()),
         ("calls refused", |v| v.calls_refused.to_string()),
-        ("calls cut by a kill of ours", |v| {
-            v.calls_cut_by_kill.to_string()
-        }),
-        ("other tenants touched", |v| {
-            v.other_tenants_touched.to_string()
-        }),
+        ("calls cut by a kill of ours", |v| v.calls_cut_by_kill.to_string()),
+        ("other tenants touched", |v| v.other_tenants_touched.to_string()),
         ("steps lost", |v| v.steps_lost.to_string()),
         ("steps doubled", |v| v.steps_doubled.to_string()),
-        ("old key dead", |v| {
-            if v.old_key_dead { "yes" } else { "no" }.into()
-        }),
-        ("live keys (expected)", |v| {
-            format!("{} ({})", v.live_keys.found, v.live_keys.expected)
-        }),
+        ("old key dead", |v| if v.old_key_dead { "yes" } else { "no" }.into()),
+        ("live keys (expected)", |v| format!("{} ({})", v.live_keys.found, v.live_keys.expected)),
     ];
     for (name, value) in rows {
         let mut row = vec![name.to_owned(), value(verdict)];

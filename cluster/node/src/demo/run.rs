@@ -54,11 +54,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn exit_code(verdict: &Verdict) -> ExitCode {
-    if verdict.verdict == Held::Held {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if verdict.verdict == Held::Held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn interrupted(args: &DemoArgs, place: &Place) -> ExitCode {
@@ -82,21 +78,14 @@ fn resume_flags(args: &DemoArgs) -> String {
     if args.provider_class == ProviderClass::B {
         flags.push_str(" --provider-class b");
     }
-    if let Some(fault) = args
-        .fault
-        .as_ref()
-        .and_then(clap::ValueEnum::to_possible_value)
-    {
+    if let Some(fault) = args.fault.as_ref().and_then(clap::ValueEnum::to_possible_value) {
         flags.push_str(&format!(" --fault {}", fault.get_name()));
     }
     if args.emergency {
         flags.push_str(" --emergency");
     }
     if let (Some(url), Some(dir)) = (&args.simulator, &args.simulator_dir) {
-        flags.push_str(&format!(
-            " --simulator {url} --simulator-dir {}",
-            dir.display()
-        ));
+        flags.push_str(&format!(" --simulator {url} --simulator-dir {}", dir.display()));
     }
     flags
 }
@@ -199,11 +188,7 @@ fn first_version(node: &Node, pair: &PairId) -> Option<Version> {
         | Phase::Revoking { old, .. } => Some(*old),
         _ => None,
     };
-    record
-        .rotation
-        .as_ref()
-        .and_then(|rotation| draining(&rotation.phase))
-        .or(record.active)
+    record.rotation.as_ref().and_then(|rotation| draining(&rotation.phase)).or(record.active)
 }
 
 /// Until every agent of the tenant has taken its first step, or has ended.
@@ -232,16 +217,9 @@ async fn ask_for_rotation(
     let reason = Reason::Requested("the demo".into());
     // The first version: a trigger that is sent again names the same target.
     let want = if plan.emergency {
-        Want::Emergency {
-            compromised: Some(Version(1)),
-            deadline: None,
-            reason,
-        }
+        Want::Emergency { compromised: Some(Version(1)), deadline: None, reason }
     } else {
-        Want::Rotate {
-            target: Some(Version(1)),
-            reason,
-        }
+        Want::Rotate { target: Some(Version(1)), reason }
     };
     match node.trigger(pair, "demo-rotation", want).await? {
         Reply::Rotation(rotation) => Ok(rotation),
@@ -253,11 +231,8 @@ async fn ask_for_rotation(
 async fn debts_paid(node: &Node, pair: &PairId) {
     const PATIENCE: Duration = Duration::from_secs(30);
     let mut views = node.watch(pair);
-    let paid = views.wait_for(|view| {
-        view.record
-            .as_ref()
-            .is_some_and(|record| record.obligations.is_empty())
-    });
+    let paid = views
+        .wait_for(|view| view.record.as_ref().is_some_and(|record| record.obligations.is_empty()));
     // What is still owed then is in the verdict.
     let _ = tokio::time::timeout(PATIENCE, paid).await;
 }
@@ -271,11 +246,7 @@ fn measure(
 ) -> Measured {
     let (_, hand_over) = node.shared().stats.take();
     let view = node.watch(pair).borrow().clone();
-    let began = view
-        .timeline
-        .iter()
-        .find(|mark| mark.rotation == *rotation)
-        .map(|mark| mark.at);
+    let began = view.timeline.iter().find(|mark| mark.rotation == *rotation).map(|mark| mark.at);
     let phases = view
         .timeline
         .iter()
@@ -286,11 +257,7 @@ fn measure(
             at_ms: mark.at.0.saturating_sub(began.map_or(0, |at| at.0)),
         })
         .collect();
-    let drain = node
-        .drains(pair)
-        .into_iter()
-        .rev()
-        .find(|drain| Some(drain.version) == old);
+    let drain = node.drains(pair).into_iter().rev().find(|drain| Some(drain.version) == old);
     Measured {
         rotation: rotation.to_string(),
         phases,
@@ -298,11 +265,7 @@ fn measure(
         hand_over: Some(hand_over),
         bare_commit: Some(bare),
         old: old.map(|version| version.0),
-        new: view
-            .record
-            .as_ref()
-            .and_then(|record| record.active)
-            .map(|version| version.0),
+        new: view.record.as_ref().and_then(|record| record.active).map(|version| version.0),
     }
 }
 
@@ -315,30 +278,15 @@ async fn judge(
 ) -> anyhow::Result<Verdict> {
     let (tasks, pairs) = (dir.join("tasks.jsonl"), dir.join("pairs.jsonl"));
     let steps = plan.agents();
-    let export = Export {
-        journal: node.embedded().journal.as_ref(),
-        tasks: node.embedded().tasks.as_ref(),
-    };
+    let export =
+        Export { journal: node.embedded().journal.as_ref(), tasks: node.embedded().tasks.as_ref() };
     // The simulator's ledger has the last part of `project/account/key`.
-    let key_name = |key: &ProviderKeyId| {
-        key.as_str()
-            .rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .to_owned()
-    };
-    export
-        .pairs(&pairs, |pair| pair.tenant.to_string(), key_name)
-        .await?;
+    let key_name =
+        |key: &ProviderKeyId| key.as_str().rsplit('/').next().unwrap_or_default().to_owned();
+    export.pairs(&pairs, |pair| pair.tenant.to_string(), key_name).await?;
     export
         .tasks(&tasks, |row| {
-            let number = row
-                .key
-                .task
-                .as_str()
-                .strip_prefix("agent-")?
-                .parse::<usize>()
-                .ok()?;
+            let number = row.key.task.as_str().strip_prefix("agent-")?.parse::<usize>().ok()?;
             steps.get(number).map(|(_, _, itinerary)| itinerary.steps)
         })
         .await?;

@@ -36,15 +36,9 @@ impl Screen {
     /// Moving lines on a terminal, plain ones elsewhere.
     pub fn open(output: Output) -> Self {
         let moving = output == Output::Text && std::io::stderr().is_terminal();
-        let style = if moving {
-            Style::Moving(Arc::new(MultiProgress::new()))
-        } else {
-            Style::Plain
-        };
-        Self {
-            style,
-            follower: Mutex::default(),
-        }
+        let style =
+            if moving { Style::Moving(Arc::new(MultiProgress::new())) } else { Style::Plain };
+        Self { style, follower: Mutex::default() }
     }
 
     /// One line that stays.
@@ -133,29 +127,16 @@ impl Watch {
         let explanation = explain(record, self.shared.ports.clock.now());
         let phase = record.rotation.as_ref().map_or_else(
             || "no rotation yet".to_owned(),
-            |rotation| {
-                format!(
-                    "{:<13} {}",
-                    rotation.phase.shown(),
-                    phase_name(&rotation.phase)
-                )
-            },
+            |rotation| format!("{:<13} {}", rotation.phase.shown(), phase_name(&rotation.phase)),
         );
         let tasks = self.shared.tasks.list(None);
         Look {
             phase,
             waits_for: explanation.why,
             old: count(self.old),
-            new: if record.active == self.old {
-                0
-            } else {
-                count(record.active)
-            },
+            new: if record.active == self.old { 0 } else { count(record.active) },
             at_gate: cell.waiting(),
-            ended: tasks
-                .iter()
-                .filter(|(_, view)| view.state != TaskState::Running)
-                .count(),
+            ended: tasks.iter().filter(|(_, view)| view.state != TaskState::Running).count(),
             active: record.active,
         }
     }
@@ -182,11 +163,7 @@ async fn follow(watch: Watch, style: Style) {
             highest_old = highest_old.max(look.old);
             bars.draw(&look, highest_old, watch.old);
         }
-        let wait = if bars.is_some() {
-            REDRAW_EVERY
-        } else {
-            Duration::from_secs(3600)
-        };
+        let wait = if bars.is_some() { REDRAW_EVERY } else { Duration::from_secs(3600) };
         // Either the pair changed, or it is time to draw the holders again.
         let _ = tokio::time::timeout(wait, views.changed()).await;
     }
@@ -217,8 +194,7 @@ impl Bars {
     }
 
     fn draw(&self, look: &Look, highest_old: u64, old: Option<Version>) {
-        self.phase
-            .set_message(format!("{}: {}", look.phase, look.waits_for));
+        self.phase.set_message(format!("{}: {}", look.phase, look.waits_for));
         self.old.set_length(highest_old);
         self.old.set_prefix(format!("old {:<4}", name(old)));
         self.old.set_position(look.old);

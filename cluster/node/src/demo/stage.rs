@@ -60,15 +60,8 @@ impl Plan {
         (0..self.tasks)
             .map(|number| {
                 // Every second agent is the rotated tenant's.
-                let tenant = if number % 2 == 0 {
-                    0
-                } else {
-                    1 + (number as usize / 2) % 3
-                };
-                let seed = self
-                    .seed
-                    .wrapping_mul(0x0100_0000_01b3)
-                    .wrapping_add(u64::from(number));
+                let tenant = if number % 2 == 0 { 0 } else { 1 + (number as usize / 2) % 3 };
+                let seed = self.seed.wrapping_mul(0x0100_0000_01b3).wrapping_add(u64::from(number));
                 let mut rng = StdRng::seed_from_u64(seed);
                 let itinerary = Itinerary {
                     seed,
@@ -118,9 +111,7 @@ impl Place {
         match kept {
             None => {
                 let made = tempfile::Builder::new().prefix("keybaton-demo-").tempdir();
-                Ok(Self::Temporary(
-                    made.context("no temporary directory could be made")?,
-                ))
+                Ok(Self::Temporary(made.context("no temporary directory could be made")?))
             }
             Some(dir) => {
                 std::fs::create_dir_all(dir)
@@ -180,11 +171,7 @@ impl Vendor {
     pub async fn open(args: &DemoArgs, dir: &Path, class: ProviderClass) -> anyhow::Result<Self> {
         if let (Some(url), Some(dir)) = (&args.simulator, &args.simulator_dir) {
             let base_url = url.trim_end_matches('/').to_owned();
-            return Ok(Self {
-                base_url,
-                ledger: dir.join("ledger.jsonl"),
-                inside: None,
-            });
+            return Ok(Self { base_url, ledger: dir.join("ledger.jsonl"), inside: None });
         }
         let simulator = Simulator::builder()
             .dir(dir.join("provider"))
@@ -214,9 +201,7 @@ impl Vendor {
             .json(script)
             .send()
             .await?;
-        answer
-            .error_for_status()
-            .context("the simulator did not take the fault")?;
+        answer.error_for_status().context("the simulator did not take the fault")?;
         Ok(())
     }
 
@@ -234,10 +219,7 @@ impl Vendor {
 /// When the directory cannot be used.
 pub async fn start_node(dir: &Path, vendor: &Vendor, plan: &Plan) -> anyhow::Result<Node> {
     let admin_key = Secret::new(ADMIN_KEY_DEFAULT.as_bytes().to_vec())?;
-    let home = Home {
-        project: "{tenant}".into(),
-        account: Some("agents".into()),
-    };
+    let home = Home { project: "{tenant}".into(), account: Some("agents".into()) };
     // The demo's tenants are made up: nothing is told that is not known.
     let homes = Homes::new(std::collections::BTreeMap::new())?.danger_with_template(home)?;
     let mut settings = ProviderSettings::new(admin_key, homes);
@@ -246,9 +228,7 @@ pub async fn start_node(dir: &Path, vendor: &Vendor, plan: &Plan) -> anyhow::Res
     let provider = Arc::new(OpenAi::new(settings)?);
     let node = Node::builder(dir.join("node"))
         .provider(PROVIDER, provider, policy())
-        .program(DemoAgent {
-            base_url: vendor.base_url.clone(),
-        })
+        .program(DemoAgent { base_url: vendor.base_url.clone() })
         .start()
         .await?;
     Ok(node)
@@ -261,14 +241,8 @@ pub async fn start_node(dir: &Path, vendor: &Vendor, plan: &Plan) -> anyhow::Res
 pub async fn spawn_agents(node: &Node, plan: &Plan) -> anyhow::Result<Vec<TaskHandle<DemoAgent>>> {
     let mut handles = Vec::new();
     for (tenant, name, itinerary) in plan.agents() {
-        let diary = Diary {
-            itinerary,
-            answers: Vec::new(),
-        };
-        handles.push(
-            node.spawn::<DemoAgent>(tenant, PROVIDER, &name, diary)
-                .await?,
-        );
+        let diary = Diary { itinerary, answers: Vec::new() };
+        handles.push(node.spawn::<DemoAgent>(tenant, PROVIDER, &name, diary).await?);
     }
     Ok(handles)
 }

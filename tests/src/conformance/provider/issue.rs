@@ -15,31 +15,16 @@ use super::{
 /// An issued key authenticates, has the asked lifetime and stands in the listing under its label.
 pub async fn an_issued_key_is_alive_listed_and_named_by_its_label(world: &impl ProviderWorld) {
     let provider = world.provider();
-    let lifetime = provider
-        .capabilities()
-        .lifetime
-        .then_some(Duration::from_secs(3600));
-    let issued = provider
-        .issue(&IssueRequest {
-            lifetime,
-            ..request(1)
-        })
-        .await
-        .expect("issued");
+    let lifetime = provider.capabilities().lifetime.then_some(Duration::from_secs(3600));
+    let issued = provider.issue(&IssueRequest { lifetime, ..request(1) }).await.expect("issued");
     assert_eq!(issued.expires_at.is_some(), lifetime.is_some());
     assert!(world.is_alive(&issued.key_id));
     assert_eq!(world.names_alive(&tenant()), [label(1).as_str()]);
-    assert_eq!(
-        provider.probe(&tenant(), &issued.secret).await,
-        Health::Alive
-    );
+    assert_eq!(provider.probe(&tenant(), &issued.secret).await, Health::Alive);
 
     let listed = provider.list(&tenant(), &prefix()).await.expect("listed");
     assert_eq!(listed.len(), 1);
-    assert_eq!(
-        (&listed[0].key_id, listed[0].name.as_str()),
-        (&issued.key_id, label(1).as_str())
-    );
+    assert_eq!((&listed[0].key_id, listed[0].name.as_str()), (&issued.key_id, label(1).as_str()));
 }
 
 /// "Nothing happened" is said only when nothing happened; what is unreadable is Unknown.
@@ -73,23 +58,12 @@ pub async fn every_fault_of_an_issue_ends_as_the_contract_says(world: &impl Prov
         let issued = provider.issue(&request(version)).await;
         assert_eq!(end(&issued), expected, "{fault}");
         let name = label(version).to_string();
-        assert_eq!(
-            world.names_alive(&tenant()).contains(&name),
-            born,
-            "{fault}"
-        );
+        assert_eq!(world.names_alive(&tenant()).contains(&name), born, "{fault}");
         // What was born without an answer is found by its label, so that it can be revoked.
-        let listed = world
-            .provider()
-            .list(&tenant(), label(version).as_str())
-            .await;
+        let listed = world.provider().list(&tenant(), label(version).as_str()).await;
         for orphan in listed.expect("listed") {
             assert!(born, "{fault}");
-            world
-                .provider()
-                .revoke(&tenant(), &orphan.key_id)
-                .await
-                .expect("revoked");
+            world.provider().revoke(&tenant(), &orphan.key_id).await.expect("revoked");
         }
         assert!(!world.names_alive(&tenant()).contains(&name), "{fault}");
     }
@@ -100,15 +74,8 @@ pub async fn an_issue_that_is_cut_short_may_happen_later(world: &impl ProviderWo
     world.arm(Op::Issue, Fault::Late(SOON));
     let issued = world.provider().issue(&request(1)).await;
     assert_eq!(end(&issued), End::Unknown);
-    until("born late", || {
-        world.names_alive(&tenant()) == [label(1).as_str()]
-    })
-    .await;
-    let listed = world
-        .provider()
-        .list(&tenant(), &prefix())
-        .await
-        .expect("listed");
+    until("born late", || world.names_alive(&tenant()) == [label(1).as_str()]).await;
+    let listed = world.provider().list(&tenant(), &prefix()).await.expect("listed");
     assert_eq!(listed.len(), 1);
 }
 
@@ -116,14 +83,8 @@ pub async fn an_issue_that_is_cut_short_may_happen_later(world: &impl ProviderWo
 pub async fn a_bad_key_is_found_by_its_probe(world: &impl ProviderWorld) {
     world.arm(Op::Issue, Fault::BadKey);
     let issued = issue(&*world.provider(), 1).await;
-    assert_eq!(
-        world.provider().probe(&tenant(), &issued.secret).await,
-        Health::Dead
-    );
-    assert!(
-        world.is_alive(&issued.key_id),
-        "the real key has to be revoked all the same"
-    );
+    assert_eq!(world.provider().probe(&tenant(), &issued.secret).await, Health::Dead);
+    assert!(world.is_alive(&issued.key_id), "the real key has to be revoked all the same");
 }
 
 /// The provider has no memory: an id that another version has is for the rotation to refuse.
@@ -147,25 +108,16 @@ pub async fn a_key_may_be_issued_under_the_id_of_another(world: &impl ProviderWo
 pub async fn a_key_that_is_listed_late_is_listed_in_the_end(world: &impl ProviderWorld) {
     world.arm(Op::Issue, Fault::EventualList(SOON));
     let issued = issue(&*world.provider(), 1).await;
-    assert_eq!(
-        world.provider().probe(&tenant(), &issued.secret).await,
-        Health::Alive
-    );
+    assert_eq!(world.provider().probe(&tenant(), &issued.secret).await, Health::Alive);
     let looking = async {
         loop {
-            let listed = world
-                .provider()
-                .list(&tenant(), &prefix())
-                .await
-                .expect("listed");
+            let listed = world.provider().list(&tenant(), &prefix()).await.expect("listed");
             if let [key] = &listed[..] {
                 break key.key_id.clone();
             }
         }
     };
-    let found = tokio::time::timeout(EVENTUALLY, looking)
-        .await
-        .expect("listed in the end");
+    let found = tokio::time::timeout(EVENTUALLY, looking).await.expect("listed in the end");
     assert_eq!(found, issued.key_id);
 }
 
@@ -176,10 +128,7 @@ pub async fn a_key_that_voids_the_older_ones_leaves_itself_alive(world: &impl Pr
     let second = issue(&*world.provider(), 2).await;
     let provider = world.provider();
     assert_eq!(provider.probe(&tenant(), &first.secret).await, Health::Dead);
-    assert_eq!(
-        provider.probe(&tenant(), &second.secret).await,
-        Health::Alive
-    );
+    assert_eq!(provider.probe(&tenant(), &second.secret).await, Health::Alive);
 }
 
 /// At most one key per call, also when calls meet.
@@ -193,16 +142,10 @@ pub async fn many_issues_at_once_give_as_many_keys(world: &impl ProviderWorld) {
     let issued = futures::future::join_all(issues).await;
     let mut names = world.names_alive(&tenant());
     names.sort();
-    let asked: Vec<String> = (1..=ISSUES)
-        .map(|version| label(version).to_string())
-        .collect();
+    let asked: Vec<String> = (1..=ISSUES).map(|version| label(version).to_string()).collect();
     assert_eq!(names, asked);
     for (no, key) in issued.iter().enumerate() {
         assert!(issued[..no].iter().all(|other| other.key_id != key.key_id));
-        assert!(
-            issued[..no]
-                .iter()
-                .all(|other| !other.secret.is_same(&key.secret))
-        );
+        assert!(issued[..no].iter().all(|other| !other.secret.is_same(&key.secret)));
     }
 }

@@ -25,19 +25,11 @@ pub async fn a_listing_has_all_pages_and_only_the_prefix(world: &impl ProviderWo
     let ours = provider.list(&tenant(), &prefix()).await.expect("listed");
     let listed: BTreeSet<String> = ours.iter().map(|key| key.name.clone()).collect();
     let planted: BTreeSet<String> = (1..=KEYS).map(|version| label(version).into()).collect();
-    assert!(
-        listed == planted,
-        "{} names instead of {}",
-        listed.len(),
-        planted.len()
-    );
+    assert!(listed == planted, "{} names instead of {}", listed.len(), planted.len());
     assert_eq!(ours.len(), planted.len());
     let all = provider.list(&tenant(), "").await.expect("listed");
     assert_eq!(all.len(), planted.len() + 1);
-    let one = provider
-        .list(&tenant(), label(17).as_str())
-        .await
-        .expect("listed");
+    let one = provider.list(&tenant(), label(17).as_str()).await.expect("listed");
     assert_eq!(one.len(), 1);
 }
 
@@ -56,10 +48,7 @@ pub async fn two_keys_with_one_label_are_both_listed(world: &impl ProviderWorld)
     let mut issued = [first.key_id.clone(), second.key_id.clone()];
     issued.sort();
     assert_eq!(listed, issued);
-    provider
-        .revoke(&tenant(), &first.key_id)
-        .await
-        .expect("revoked");
+    provider.revoke(&tenant(), &first.key_id).await.expect("revoked");
     assert!(world.is_alive(&second.key_id));
 }
 
@@ -88,19 +77,8 @@ pub async fn every_fault_of_a_listing_ends_as_the_contract_says(world: &impl Pro
         assert_eq!(end(&listed), expected, "{fault}");
     }
     world.arm(Op::List, Fault::Stall(STALL));
-    assert_eq!(
-        end(&world.impatient().list(&tenant(), "").await),
-        End::Unknown
-    );
-    assert_eq!(
-        world
-            .provider()
-            .list(&tenant(), "")
-            .await
-            .expect("listed")
-            .len(),
-        1
-    );
+    assert_eq!(end(&world.impatient().list(&tenant(), "").await), End::Unknown);
+    assert_eq!(world.provider().list(&tenant(), "").await.expect("listed").len(), 1);
 }
 
 /// Asking whether an issue can succeed is no issue.
@@ -109,11 +87,7 @@ pub async fn preflight_changes_nothing_and_ends_like_a_listing(world: &impl Prov
     provider.preflight(&tenant()).await.expect("ready");
     for (fault, expected) in read_faults() {
         world.arm(Op::List, fault);
-        assert_eq!(
-            end(&provider.preflight(&tenant()).await),
-            expected,
-            "{fault}"
-        );
+        assert_eq!(end(&provider.preflight(&tenant()).await), expected, "{fault}");
     }
     assert!(world.names_alive(&tenant()).is_empty());
 }
@@ -141,49 +115,28 @@ pub async fn every_fault_of_a_probe_ends_as_the_contract_says(world: &impl Provi
     assert_eq!(health, Health::Unknown);
     world.arm(Op::Probe, Fault::RateLimited(SOON));
     let health = world.provider().probe(&tenant(), &issued.secret).await;
-    assert!(
-        matches!(health, Health::Alive | Health::Unknown),
-        "{health:?}"
-    );
-    assert_eq!(
-        world.provider().probe(&tenant(), &issued.secret).await,
-        Health::Alive
-    );
+    assert!(matches!(health, Health::Alive | Health::Unknown), "{health:?}");
+    assert_eq!(world.provider().probe(&tenant(), &issued.secret).await, Health::Alive);
 }
 
 /// Alive and Dead are what the vendor's books say.
 pub async fn a_probe_tells_the_dead_from_the_living(world: &impl ProviderWorld) {
     let provider = world.provider();
     let issued = issue(&*provider, 1).await;
-    assert_eq!(
-        provider.probe(&tenant(), &issued.secret).await,
-        Health::Alive
-    );
+    assert_eq!(provider.probe(&tenant(), &issued.secret).await, Health::Alive);
     let never = Secret::new(b"sk-never-issued-0123456789".to_vec()).expect("fits");
     assert_eq!(provider.probe(&tenant(), &never).await, Health::Dead);
-    provider
-        .revoke(&tenant(), &issued.key_id)
-        .await
-        .expect("revoked");
-    assert_eq!(
-        provider.probe(&tenant(), &issued.secret).await,
-        Health::Dead
-    );
+    provider.revoke(&tenant(), &issued.key_id).await.expect("revoked");
+    assert_eq!(provider.probe(&tenant(), &issued.secret).await, Health::Dead);
 }
 
 async fn is_denied_everywhere(provider: &dyn Provider, tenant: &TenantId, key: &ProviderKeyId) {
     let denied = End::Denied(Denial::Admin);
     assert_eq!(end(&provider.preflight(tenant).await), denied, "preflight");
     assert_eq!(end(&provider.list(tenant, "").await), denied, "list");
-    let request = IssueRequest {
-        tenant: tenant.clone(),
-        ..request(2)
-    };
+    let request = IssueRequest { tenant: tenant.clone(), ..request(2) };
     assert_eq!(end(&provider.issue(&request).await), denied, "issue");
-    assert!(
-        matches!(end(&provider.revoke(tenant, key).await), End::Denied(_)),
-        "revoke"
-    );
+    assert!(matches!(end(&provider.revoke(tenant, key).await), End::Denied(_)), "revoke");
 }
 
 /// 401 and 403 for the admin credential are definite, and a person must act.
@@ -209,9 +162,6 @@ pub async fn nothing_is_sent_to_a_provider_that_cannot_be_reached(world: &impl P
     assert!(busy(end(&provider.issue(&request(2)).await)));
     assert!(busy(end(&provider.list(&tenant(), "").await)));
     assert!(busy(end(&provider.revoke(&tenant(), &issued.key_id).await)));
-    assert_eq!(
-        provider.probe(&tenant(), &issued.secret).await,
-        Health::Unknown
-    );
+    assert_eq!(provider.probe(&tenant(), &issued.secret).await, Health::Unknown);
     assert!(world.is_alive(&issued.key_id));
 }

@@ -15,20 +15,14 @@ pub async fn a_revoked_key_is_dead_and_unlisted_and_may_be_revoked_again(
     let provider = world.provider();
     let (first, second) = (issue(&*provider, 1).await, issue(&*provider, 2).await);
     for _ in 0..2 {
-        provider
-            .revoke(&tenant(), &first.key_id)
-            .await
-            .expect("revoked");
+        provider.revoke(&tenant(), &first.key_id).await.expect("revoked");
         assert!(!world.is_alive(&first.key_id));
         assert_eq!(provider.probe(&tenant(), &first.secret).await, Health::Dead);
         let listed = provider.list(&tenant(), &prefix()).await.expect("listed");
         assert_eq!(listed.len(), 1);
         assert_eq!(listed[0].key_id, second.key_id);
     }
-    assert_eq!(
-        provider.probe(&tenant(), &second.secret).await,
-        Health::Alive
-    );
+    assert_eq!(provider.probe(&tenant(), &second.secret).await, Health::Alive);
 }
 
 /// Whatever happens to a revoke: it says Ok only of a dead key, and can be asked again.
@@ -59,19 +53,12 @@ pub async fn every_fault_of_a_revoke_can_be_repeated_until_the_key_is_gone(
         let revoked = end(&provider.revoke(&tenant(), &issued.key_id).await);
         match expected {
             Some(expected) => assert_eq!(revoked, expected, "{fault}"),
-            None => assert!(
-                matches!(revoked, End::Done | End::Unknown),
-                "{fault} {revoked:?}"
-            ),
+            None => assert!(matches!(revoked, End::Done | End::Unknown), "{fault} {revoked:?}"),
         }
         if revoked == End::Done {
             assert!(!world.is_alive(&issued.key_id), "{fault}");
         }
-        world
-            .provider()
-            .revoke(&tenant(), &issued.key_id)
-            .await
-            .expect("revoked");
+        world.provider().revoke(&tenant(), &issued.key_id).await.expect("revoked");
         assert!(!world.is_alive(&issued.key_id), "{fault}");
     }
 }
@@ -94,11 +81,7 @@ pub async fn a_revoke_is_not_confirmed_by_a_listing_that_failed(world: &impl Pro
         let revoked = world.provider().revoke(&tenant(), &issued.key_id).await;
         // The key is dead already, so that "nothing happened" would be a lie.
         assert_eq!(end(&revoked), End::Unknown, "{fault}");
-        world
-            .provider()
-            .revoke(&tenant(), &issued.key_id)
-            .await
-            .expect("revoked");
+        world.provider().revoke(&tenant(), &issued.key_id).await.expect("revoked");
     }
 }
 
@@ -106,16 +89,9 @@ pub async fn a_revoke_is_not_confirmed_by_a_listing_that_failed(world: &impl Pro
 pub async fn a_slow_death_is_confirmed_when_the_key_is_unlisted(world: &impl ProviderWorld) {
     let issued = issue(&*world.provider(), 1).await;
     world.arm(Op::Revoke, Fault::SlowRevoke(SOON));
-    world
-        .provider()
-        .revoke(&tenant(), &issued.key_id)
-        .await
-        .expect("revoked");
+    world.provider().revoke(&tenant(), &issued.key_id).await.expect("revoked");
     until("dead in the end", || !world.is_alive(&issued.key_id)).await;
-    assert_eq!(
-        world.provider().probe(&tenant(), &issued.secret).await,
-        Health::Dead
-    );
+    assert_eq!(world.provider().probe(&tenant(), &issued.secret).await, Health::Dead);
 }
 
 /// A call for one tenant cannot reach another's keys, whatever id it is given.
