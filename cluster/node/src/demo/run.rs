@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use keybaton::messages::{PairId, ProviderKeyId, RotationId, Version};
-use keybaton::{Export, Node};
+use keybaton::{Export, Node, TaskState, TaskView};
 use keybaton_oracle::{Held, PairName, Rules, Verdict, judge_files};
 use keybaton_rotation::{Phase, Reason, Reply, Want};
 
@@ -196,7 +196,8 @@ async fn in_full_flight(node: &Node, pair: &PairId) {
     const LOOK_EVERY: Duration = Duration::from_millis(50);
     loop {
         let tasks = node.tasks(Some(&pair.tenant));
-        let working = tasks.iter().filter(|(_, view)| view.step >= 1).count();
+        let is_on_its_way = |view: &TaskView| view.step >= 1 || view.state != TaskState::Running;
+        let working = tasks.iter().filter(|(_, view)| is_on_its_way(view)).count();
         if working * 10 >= tasks.len() * 9 {
             return;
         }
