@@ -90,20 +90,15 @@ impl Results {
 
     fn of(&self, name: &str) -> &[Cost] {
         let mut found = self.0.iter().filter(|(candidate, _)| *candidate == name);
-        found
-            .next()
-            .map(|(_, costs)| costs.as_slice())
-            .expect("the candidate takes part")
+        found.next().map(|(_, costs)| costs.as_slice()).expect("the candidate takes part")
     }
 }
 
 /// Lets the candidates work with this many threads, in turns.
 #[must_use]
 pub fn race(threads: usize, candidates: &[Candidate<'_>]) -> Results {
-    let mut results: Vec<_> = candidates
-        .iter()
-        .map(|candidate| (candidate.name, Vec::with_capacity(ROUNDS)))
-        .collect();
+    let mut results: Vec<_> =
+        candidates.iter().map(|candidate| (candidate.name, Vec::with_capacity(ROUNDS))).collect();
     let mut disturbed = 0;
     // The first round fills caches, tables and branch predictors, and is thrown away.
     for round in 0..=ROUNDS {
@@ -119,10 +114,10 @@ pub fn race(threads: usize, candidates: &[Candidate<'_>]) -> Results {
     Results(results)
 }
 
-/// One slice of one candidate, disturbed or not.
+/// One long slice of one candidate, disturbed or not.
 #[must_use]
 pub fn slice(threads: usize, candidate: &Candidate<'_>) -> Cost {
-    run(threads, candidate).cost
+    run(threads, candidate, SLICE_CROWDED).cost
 }
 
 /// The median of some measurements.
@@ -134,13 +129,15 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 fn undisturbed(threads: usize, candidate: &Candidate<'_>) -> Slice {
-    let mut best = run(threads, candidate);
+    let is_crowded = threads > cores();
+    let length = if is_crowded { SLICE_CROWDED } else { SLICE_ALONE };
+    let mut best = run(threads, candidate, length);
     // A crowded slice always shares its cores with itself; it is long instead.
-    for _ in 0..if threads <= cores() { RETRIES_MAX } else { 2 } {
+    for _ in 0..if is_crowded { 2 } else { RETRIES_MAX } {
         if best.share >= UNDISTURBED {
             break;
         }
-        let next = run(threads, candidate);
+        let next = run(threads, candidate, length);
         if next.share > best.share {
             best = next;
         }
@@ -148,66 +145,35 @@ fn undisturbed(threads: usize, candidate: &Candidate<'_>) -> Slice {
     best
 }
 
-fn run(threads: usize, candidate: &Candidate<'_>) -> Slice {
+fn run(threads: usize, candidate: &Candidate<'_>, length: Duration) -> Slice {
     let is_crowded = threads > cores();
-    let length = if is_crowded {
-        SLICE_CROWDED
-    } else {
-        SLICE_ALONE
-    };
     let ready = AtomicUsize::new(0);
-    let workers: Vec<_> = (0..threads)
-        .map(|index| (candidate.worker)(index))
-        .collect();
+    let workers: Vec<_> = (0..threads).map(|index| (candidate.worker)(index)).collect();
     let shifts: Vec<_> = thread::scope(|scope| {
         let start = || {
             ready.fetch_add(1, Ordering::Relaxed);
             while ready.load(Ordering::Relaxed) < threads {
-                if is_crowded {
-                    thread::yield_now()
-                } else {
-                    std::hint::spin_loop()
-                }
+                if is_crowded { thread::yield_now() } else { std::hint::spin_loop() }
             }
         };
         let running: Vec<_> = workers
             .into_iter()
             .map(|worker| scope.spawn(move || work(worker, start, length)))
             .collect();
-        running
-            .into_iter()
-            .map(|thread| thread.join().expect("a worker ends well"))
-            .collect()
+        running.into_iter().map(|thread| thread.join().expect("a worker ends well")).collect()
     });
     let core: f64 = shifts.iter().map(|shift| shift.core).sum();
     let cycles: f64 = shifts.iter().map(|shift| shift.cycles).sum();
     // From the first begin to the last end: threads that worked one after the other show.
-    let begin = shifts
-        .iter()
-        .map(|shift| shift.begin)
-        .min()
-        .expect("there are threads");
-    let end = shifts
-        .iter()
-        .map(|shift| shift.end)
-        .max()
-        .expect("there are threads");
+    let begin = shifts.iter().map(|shift| shift.begin).min().expect("there are threads");
+    let end = shifts.iter().map(|shift| shift.end).max().expect("there are threads");
     let wall = (end - begin).as_secs_f64() * 1e9;
     let share = if is_crowded {
         core / (wall * cores() as f64)
     } else {
-        shifts
-            .iter()
-            .map(|shift| shift.core / wall)
-            .fold(1.0, f64::min)
+        shifts.iter().map(|shift| shift.core / wall).fold(1.0, f64::min)
     };
-    Slice {
-        cost: Cost {
-            core_ns: core / cycles,
-            wall_ns: wall / cycles,
-        },
-        share,
-    }
+    Slice { cost: Cost { core_ns: core / cycles, wall_ns: wall / cycles }, share }
 }
 
 /// What one thread did, and when: nanoseconds on a core, and cycles.
@@ -228,12 +194,7 @@ fn work(mut worker: Worker<'_>, start: impl Fn(), length: Duration) -> Shift {
     }
     let (core, end) = (core_ns() - core, Instant::now());
     let cycles = f64::from(batches) * BATCH as f64;
-    Shift {
-        begin,
-        end,
-        core,
-        cycles,
-    }
+    Shift { begin, end, core, cycles }
 }
 
 fn cores() -> usize {
@@ -249,10 +210,6 @@ fn tell_disturbed(disturbed: usize, slices: usize) {
     if disturbed > 0 {
         let mut out = std::io::stderr();
         // Nobody reads it when standard error is gone.
-        writeln!(
-            out,
-            "  {disturbed} of {slices} slices were disturbed by others"
-        )
-        .unwrap_or(());
+        writeln!(out, "  {disturbed} of {slices} slices were disturbed by others").unwrap_or(());
     }
 }

@@ -10,17 +10,21 @@ use std::sync::Arc;
 use crate::lane::Label;
 use crate::pair::Pair;
 use crate::refusal::Refusal;
-use crate::roster::Place;
-use crate::stripe::{Count, LastGuess, Shut, Stripe};
+use crate::roster::{Place, Spot};
+use crate::stripe::{Count, LastGuess, Shut};
 
 /// A task's resolved handle on one pair. A clone is the same member, for a tool of the same task.
-pub struct Member<N>(Arc<Seated<N>>);
+pub struct Member<N> {
+    /// Copied from the seat, so that an acquire need not fetch it.
+    spot: Spot,
+    guess: LastGuess,
+    seated: Arc<Seated<N>>,
+}
 
 /// A seat, kept by the member's handles and by its owned leases.
 struct Seated<N> {
     pair: Arc<Pair<N>>,
     place: Place,
-    guess: LastGuess,
 }
 
 impl<N> Member<N> {
@@ -28,26 +32,20 @@ impl<N> Member<N> {
     pub const HEAP_BYTES: usize = size_of::<Seated<N>>() + 2 * size_of::<usize>();
 
     pub(crate) fn new(pair: Arc<Pair<N>>, place: Place) -> Self {
-        Self(Arc::new(Seated {
-            pair,
-            place,
-            guess: LastGuess::new(),
-        }))
+        let spot = place.spot.clone();
+        Self { spot, guess: LastGuess::new(), seated: Arc::new(Seated { pair, place }) }
     }
 
     /// Makes the task a holder of the pair's current version, until the lease is dropped.
     ///
-    /// The hot path: two atomics for acquire and release together, on a line of the member's own.
+    /// The hot path: two atomics for acquire and release together, on a line of few members.
     ///
     /// # Errors
     /// [`Refusal`]; the task holds nothing more than before.
     #[inline]
     pub fn acquire(&self) -> Result<LeaseRef<'_, N>, Refusal> {
-        let count = self.0.acquire()?;
-        Ok(LeaseRef {
-            seated: &self.0,
-            count,
-        })
+        let count = self.count()?;
+        Ok(LeaseRef { seated: &self.seated, count })
     }
 
     /// Like [`acquire`](Self::acquire), for a lease that outlives the handle: in a response body,
@@ -57,52 +55,30 @@ impl<N> Member<N> {
     /// [`Refusal`]; the task holds nothing more than before.
     #[inline]
     pub fn acquire_owned(&self) -> Result<Lease<N>, Refusal> {
-        let lane = self.0.acquire()?.lane;
-        Ok(Lease {
-            seated: Arc::clone(&self.0),
-            lane,
-        })
+        let lane = self.count()?.lane;
+        Ok(Lease { seated: Arc::clone(&self.seated), lane })
     }
 
     /// The pair of which this is a member.
     #[must_use]
     pub fn pair(&self) -> &Arc<Pair<N>> {
-        &self.0.pair
+        &self.seated.pair
     }
-}
 
-impl<N> Clone for Member<N> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<N> fmt::Debug for Member<N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Member")
-            .field("seat", &self.0.place.number)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<N> Seated<N> {
     #[inline]
-    fn acquire(&self) -> Result<Count<'_>, Refusal> {
-        match self
-            .stripe()
-            .acquire_guessed(self.guess.get(), self.place.seat)
-        {
+    fn count(&self) -> Result<Count<'_>, Refusal> {
+        match self.spot.stripe().acquire_guessed(self.guess.get(), self.spot.seat) {
             Some(count) => Ok(count),
-            None => self.acquire_slowly(),
+            None => self.count_slowly(),
         }
     }
 
-    /// Follows switches of the current slot; at last with the turn in hand, so that no publishing
-    /// slips between the refusal and the wait for a turn.
+    /// Follows switches of the current slot. The turn is taken first: a slot that is published
+    /// after the refusal ends the wait for another turn.
     #[cold]
-    fn acquire_slowly(&self) -> Result<Count<'_>, Refusal> {
-        let turn = self.pair.turn();
-        match self.stripe().acquire(self.place.seat) {
+    fn count_slowly(&self) -> Result<Count<'_>, Refusal> {
+        let turn = self.seated.pair.turn();
+        match self.spot.stripe().acquire(self.spot.seat) {
             Ok((count, guess)) => {
                 self.guess.set(guess);
                 Ok(count)
@@ -111,24 +87,29 @@ impl<N> Seated<N> {
             Err(Shut::Full) => Err(Refusal::TooMany),
         }
     }
+}
 
+impl<N> Clone for Member<N> {
+    fn clone(&self) -> Self {
+        let (spot, seated) = (self.spot.clone(), Arc::clone(&self.seated));
+        Self { spot, guess: LastGuess::new(), seated }
+    }
+}
+
+impl<N> fmt::Debug for Member<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member").field("seat", &self.seated.place.number).finish_non_exhaustive()
+    }
+}
+
+impl<N> Seated<N> {
     fn is_current(&self, lane: usize) -> bool {
-        self.stripe().is_current(lane)
+        self.place.spot.stripe().is_current(lane)
     }
 
     /// The label of a lane in which a lease is held: it cannot change meanwhile.
     fn label(&self, lane: usize) -> Label {
-        self.pair
-            .label(lane)
-            .expect("a lease names a lane of its pair")
-    }
-
-    #[inline]
-    fn stripe(&self) -> &Stripe {
-        #[cfg(keybaton_mutant = "stripe_by_thread")]
-        return &self.place.block[by_thread::index() % self.place.block.len()];
-        #[cfg(not(keybaton_mutant = "stripe_by_thread"))]
-        &self.place.block[self.place.stripe]
+        self.pair.label(lane).expect("a lease names a lane of its pair")
     }
 }
 
@@ -208,27 +189,8 @@ lease!(Lease);
 impl<N> Lease<N> {
     #[inline]
     fn count(&self) -> Count<'_> {
-        let count = self
-            .seated
-            .stripe()
-            .counted(self.lane, self.seated.place.seat);
+        let spot = &self.seated.place.spot;
+        let count = spot.stripe().counted(self.lane, spot.seat);
         count.expect("a lease names a lane of its stripe")
-    }
-}
-
-/// The trap of choosing a stripe by the thread that happens to run: for loom to refute.
-#[cfg(keybaton_mutant = "stripe_by_thread")]
-mod by_thread {
-    use loom::sync::atomic::{AtomicUsize, Ordering};
-
-    loom::lazy_static! {
-        static ref NEXT: AtomicUsize = AtomicUsize::new(0);
-    }
-    loom::thread_local! {
-        static INDEX: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn index() -> usize {
-        INDEX.with(|index| *index)
     }
 }

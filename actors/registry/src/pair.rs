@@ -19,6 +19,8 @@ use crate::member::Member;
 use crate::refusal::PublishRefusal;
 use crate::roster::{Place, Roster};
 use crate::stripe::{NO_LANE, Stripe};
+#[cfg(not(loom))]
+use crate::sync::fence;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// A task that holds a version.
@@ -106,20 +108,13 @@ impl<N> Pair<N> {
     pub fn publish(&self, version: u32) -> Result<u64, PublishRefusal> {
         let mut dropped = Vec::new();
         let roster = self.lock();
-        let open = self
-            .lanes_of(version)
-            .find(|(_, lane)| lane.stage() == Stage::Open);
+        let open = self.lanes_of(version).find(|(_, lane)| lane.stage() == Stage::Open);
         let (index, lane) = if let Some(open) = open {
             open
         } else {
             let (index, lane) = self.vacancy().ok_or(PublishRefusal::Crowded)?;
-            let generation = self
-                .newest()
-                .checked_add(1)
-                .ok_or(PublishRefusal::WornOut)?;
-            let draining = self
-                .lanes_of(version)
-                .filter(|(_, lane)| lane.stage() != Stage::Free);
+            let generation = self.newest().checked_add(1).ok_or(PublishRefusal::WornOut)?;
+            let draining = self.lanes_of(version).filter(|(_, lane)| lane.stage() != Stage::Free);
             draining.for_each(|(_, lane)| dropped.push(lane.renotice(None)));
             lane.open(Label::new(version, generation));
             stripes(&roster).for_each(|stripe| stripe.open(index));
@@ -188,6 +183,7 @@ impl<N> Pair<N> {
         loop {
             // Listen first, look second: a turn in between is not missed.
             let listener = self.turned.listen();
+            fence(Ordering::SeqCst);
             let turn = self.turn();
             if turn != seen {
                 return turn;
@@ -203,9 +199,7 @@ impl<N> Pair<N> {
         let Some(roster) = roster.as_deref() else {
             return 0;
         };
-        self.lanes_of(version)
-            .map(|(index, _)| roster.leases(index))
-            .sum()
+        self.lanes_of(version).map(|(index, _)| roster.leases(index)).sum()
     }
 
     /// The slots of this pair, oldest first.
@@ -223,12 +217,7 @@ impl<N> Pair<N> {
                 };
                 let (version, generation) = (lane.label().version(), lane.label().generation());
                 let leases = roster.as_deref().map_or(0, |roster| roster.leases(index));
-                Some(Slot {
-                    version,
-                    generation: u64::from(generation),
-                    state,
-                    leases,
-                })
+                Some(Slot { version, generation: u64::from(generation), state, leases })
             })
             .collect();
         slots.sort_by_key(|slot| slot.generation);
@@ -238,10 +227,7 @@ impl<N> Pair<N> {
     /// Takes drained slots off the list. Publishing does so by itself when it needs the place.
     pub fn forget_drained(&self) {
         let _roster = self.lock();
-        self.lanes
-            .iter()
-            .filter(|lane| lane.stage() == Stage::Drained)
-            .for_each(Lane::free);
+        self.lanes.iter().filter(|lane| lane.stage() == Stage::Drained).for_each(Lane::free);
     }
 
     /// Is there neither a member nor a slot that is open or draining?
@@ -309,9 +295,7 @@ impl<N> Pair<N> {
     fn lanes_of(&self, version: u32) -> impl Iterator<Item = (usize, &Lane)> {
         let is_wanted =
             move |lane: &Lane| lane.stage() != Stage::Free && lane.label().version() == version;
-        (0..)
-            .zip(&self.lanes)
-            .filter(move |(_, lane)| is_wanted(lane))
+        (0..).zip(&self.lanes).filter(move |(_, lane)| is_wanted(lane))
     }
 
     /// A lane for another slot: a free one, else the oldest that has drained.
@@ -324,17 +308,20 @@ impl<N> Pair<N> {
 
     /// The highest generation so far: a lane keeps its label until a newer slot takes it.
     fn newest(&self) -> u32 {
-        self.lanes
-            .iter()
-            .map(|lane| lane.label().generation())
-            .max()
-            .unwrap_or(0)
+        self.lanes.iter().map(|lane| lane.label().generation()).max().unwrap_or(0)
     }
 
     fn advance(&self) {
         self.turn.fetch_add(1, Ordering::Release);
         #[cfg(not(loom))]
-        self.turned.notify(usize::MAX);
+        {
+            // Either the listener's look at the turn is later than this fence, or this look at
+            // the listeners is later than its own. Without listeners nothing is allocated.
+            fence(Ordering::SeqCst);
+            if self.turned.total_listeners() > 0 {
+                self.turned.notify(usize::MAX);
+            }
+        }
     }
 
     fn lock(&self) -> Guard<'_, N> {
@@ -354,10 +341,7 @@ impl<N: Clone> Pair<N> {
         };
         self.lanes_of(version)
             .flat_map(|(index, _)| roster.holders(index))
-            .map(|(name, leases)| Holder {
-                name: name.clone(),
-                leases,
-            })
+            .map(|(name, leases)| Holder { name: name.clone(), leases })
             .collect()
     }
 }

@@ -14,12 +14,28 @@ use crate::sync::spread;
 
 const ALL_TAKEN: u16 = (1 << SEATS) - 1;
 
+/// Where a member's leases are counted.
+#[derive(Clone)]
+pub(crate) struct Spot {
+    block: Arc<[Stripe]>,
+    /// Index of the stripe within its block.
+    stripe: usize,
+    pub(crate) seat: Seat,
+}
+
+impl Spot {
+    #[inline]
+    pub(crate) fn stripe(&self) -> &Stripe {
+        #[cfg(keybaton_mutant = "stripe_by_thread")]
+        return &self.block[by_thread::index() % self.block.len()];
+        #[cfg(not(keybaton_mutant = "stripe_by_thread"))]
+        &self.block[self.stripe]
+    }
+}
+
 /// A place given to a member.
 pub(crate) struct Place {
-    pub(crate) block: Arc<[Stripe]>,
-    /// Index of the stripe within its block.
-    pub(crate) stripe: usize,
-    pub(crate) seat: Seat,
+    pub(crate) spot: Spot,
     /// Index of the seat within the pair.
     pub(crate) number: usize,
 }
@@ -54,10 +70,7 @@ impl<N> Roster<N> {
         if self.rooms.len() < spread() {
             self.add_stripe(build);
         }
-        let number = self
-            .rooms
-            .pop_front()
-            .expect("a stripe was added when there were few");
+        let number = self.rooms.pop_front().expect("a stripe was added when there were few");
         let taken = &mut self.taken[number];
         let seat = taken.trailing_ones();
         *taken |= 1 << seat;
@@ -68,18 +81,14 @@ impl<N> Roster<N> {
         let index = number * SEATS as usize + seat as usize;
         self.names[index] = Some(name);
         let (block, stripe) = self.locate(number);
-        Place {
-            block: Arc::clone(block),
-            stripe,
-            seat: Seat::numbered(seat),
-            number: index,
-        }
+        let (block, seat) = (Arc::clone(block), Seat::numbered(seat));
+        Place { spot: Spot { block, stripe, seat }, number: index }
     }
 
     /// Frees a seat and returns the name, unless leases that were never dropped are counted on it.
     pub(crate) fn leave(&mut self, place: &Place) -> Option<N> {
-        let stripe = &place.block[place.stripe];
-        if (0..SLOTS_MAX).any(|lane| stripe.count(lane, place.seat) > 0) {
+        let (stripe, seat) = (place.spot.stripe(), place.spot.seat);
+        if (0..SLOTS_MAX).any(|lane| stripe.count(lane, seat) > 0) {
             return None;
         }
         let (number, seat) = (place.number / SEATS as usize, place.number % SEATS as usize);
@@ -112,20 +121,15 @@ impl<N> Roster<N> {
         let seats = self
             .stripes()
             .flat_map(move |stripe| Seat::each().map(move |seat| stripe.count(lane, seat)));
-        self.names
-            .iter()
-            .zip(seats)
-            .filter_map(|(name, leases)| match name {
-                Some(name) if leases > 0 => Some((name, leases)),
-                _ => None,
-            })
+        self.names.iter().zip(seats).filter_map(|(name, leases)| match name {
+            Some(name) if leases > 0 => Some((name, leases)),
+            _ => None,
+        })
     }
 
     /// Leases counted in `lane`.
     pub(crate) fn leases(&self, lane: usize) -> u64 {
-        self.stripes()
-            .flat_map(|stripe| Seat::each().map(|seat| stripe.count(lane, seat)))
-            .sum()
+        self.stripes().flat_map(|stripe| Seat::each().map(|seat| stripe.count(lane, seat))).sum()
     }
 
     fn add_stripe(&mut self, build: impl Fn() -> Stripe) {
@@ -157,5 +161,22 @@ impl<N> Roster<N> {
             index -= block.len();
         }
         unreachable!("stripe {number} is in one of the blocks")
+    }
+}
+
+/// The trap of choosing a stripe by the thread that happens to run: for loom to refute.
+#[cfg(keybaton_mutant = "stripe_by_thread")]
+mod by_thread {
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+
+    loom::lazy_static! {
+        static ref NEXT: AtomicUsize = AtomicUsize::new(0);
+    }
+    loom::thread_local! {
+        static INDEX: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn index() -> usize {
+        INDEX.with(|index| *index)
     }
 }

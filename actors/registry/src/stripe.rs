@@ -53,17 +53,12 @@ impl Stripe {
     #[inline]
     pub(crate) fn acquire_guessed(&self, guess: Guess, seat: Seat) -> Option<Count<'_>> {
         // These two look at the word first.
-        if cfg!(any(
-            keybaton_mutant = "check_then_act",
-            keybaton_mutant = "no_retry"
-        )) {
+        if cfg!(any(keybaton_mutant = "check_then_act", keybaton_mutant = "no_retry")) {
             return None;
         }
         let lane = self.current.load(Ordering::Acquire);
         let word = self.words.get(lane)?;
-        seat.take(word, guess.0)
-            .is_ok()
-            .then_some(Count { word, lane, seat })
+        seat.take(word, guess.0).is_ok().then_some(Count { word, lane, seat })
     }
 
     /// Counts one lease for `seat` in the current lane, whichever it becomes meanwhile.
@@ -125,9 +120,7 @@ impl Stripe {
 
     /// The leases that `seat` has in `lane`.
     pub(crate) fn count(&self, lane: usize, seat: Seat) -> u64 {
-        self.words
-            .get(lane)
-            .map_or(0, |word| seat.count(word.load(Ordering::Acquire)))
+        self.words.get(lane).map_or(0, |word| seat.count(word.load(Ordering::Acquire)))
     }
 }
 
@@ -141,7 +134,7 @@ impl Guess {
     pub(crate) const EMPTY: Self = Self(0);
 }
 
-/// The last guess of a member, shared by its handles. Any order will do: a stale guess costs time,
+/// The last guess of a handle. Any order will do: a stale guess costs time,
 /// and never gives a lease.
 pub(crate) struct LastGuess(AtomicU64);
 
@@ -231,7 +224,6 @@ impl Seat {
             seen + self.0
         };
         // Acquire: the slot's label, written before the word was opened, is seen by its holders.
-        word.compare_exchange(seen, next, Ordering::Acquire, Ordering::Acquire)
-            .map(drop)
+        word.compare_exchange(seen, next, Ordering::Acquire, Ordering::Acquire).map(drop)
     }
 }

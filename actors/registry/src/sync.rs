@@ -5,6 +5,8 @@
 
 pub(crate) use chosen::{AtomicU32, AtomicU64, AtomicUsize, Handover, Mutex, MutexGuard, spread};
 pub(crate) use std::sync::atomic::Ordering;
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::fence;
 
 #[cfg(not(loom))]
 mod chosen {

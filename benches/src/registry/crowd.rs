@@ -28,10 +28,7 @@ pub(super) fn resident_churn(report: &mut Report) {
     let results = race(8, &[registry(&pair), own_line(), dashmap_tuned(&map)]);
     let faster = results.ratio("dashmap_tuned", "registry");
     report.at_least("resident_churn/8t/dashmap_tuned", faster, 10.0);
-    report.report(
-        "resident_churn/8t/own_line",
-        results.ratio("registry", "own_line"),
-    );
+    report.report("resident_churn/8t/own_line", results.ratio("registry", "own_line"));
     for candidate in results.names() {
         let name = format!("resident_churn/8t/{candidate}_core_ns");
         report.report(name, results.core_ns(candidate));
@@ -58,15 +55,8 @@ pub(super) fn holders_scan(report: &mut Report) {
             during / before
         })
         .collect();
-    report.at_most(
-        "holders_scan/100k/slowdown",
-        median(slowdowns.into_iter()),
-        2.0,
-    );
-    report.report(
-        "holders_scan/100k/scans_per_slice",
-        f64::from(scans) / ROUNDS as f64,
-    );
+    report.at_most("holders_scan/100k/slowdown", median(slowdowns.into_iter()), 2.0);
+    report.report("holders_scan/100k/scans_per_slice", f64::from(scans) / ROUNDS as f64);
     drop(leases);
 }
 
@@ -78,18 +68,15 @@ pub(super) fn drain(report: &mut Report) {
     }
     let mut bare = Vec::new();
     let mut ours = Vec::new();
-    let mut maps = Vec::new();
     for _ in 0..ROUNDS {
         bare.push(release_all(false));
         ours.push(release_all(true));
-        maps.push(drain_map());
     }
     let ratios = |times: &[Duration], base: &[Duration]| {
         let pairs = times.iter().zip(base);
         median(pairs.map(|(time, base)| time.as_secs_f64() / base.as_secs_f64()))
     };
     report.at_most("drain/100k/bare_release", ratios(&ours, &bare), 2.0);
-    report.report("drain/100k/dashmap_tuned", ratios(&maps, &ours));
     let milliseconds = |times: &[Duration]| median(times.iter().map(|t| t.as_secs_f64() * 1e3));
     report.report("drain/100k/registry_ms", milliseconds(&ours));
     report.report("drain/100k/bare_release_ms", milliseconds(&bare));
@@ -100,10 +87,7 @@ fn members(pair: &Arc<Pair<u64>>) -> Vec<Member<u64>> {
 }
 
 fn leases<'a>(members: &'a [Member<u64>]) -> Vec<LeaseRef<'a, u64>> {
-    members
-        .iter()
-        .map(|member| member.acquire().expect("the slot is open"))
-        .collect()
+    members.iter().map(|member| member.acquire().expect("the slot is open")).collect()
 }
 
 fn while_scanning(pair: &Pair<u64>, candidate: &Candidate<'_>, scans: &mut u32) -> f64 {
@@ -144,31 +128,8 @@ fn release_all(closing: bool) -> Duration {
         },
         || drop(right),
     );
-    assert_eq!(
-        told.load(Ordering::Acquire),
-        u32::from(closing),
-        "exactly one notice"
-    );
+    assert_eq!(told.load(Ordering::Acquire), u32::from(closing), "exactly one notice");
     time
-}
-
-fn drain_map() -> Duration {
-    let map = TunedMap::new(SHARDS);
-    let holders = 0..HOLDERS as u64;
-    holders.for_each(|lease| assert!(map.acquire(lease, lease), "the map is open"));
-    let release = |leases: std::ops::Range<u64>| {
-        leases.for_each(|l| {
-            black_box(map.release(l));
-        })
-    };
-    let half = HOLDERS as u64 / 2;
-    on_two_threads(
-        || {
-            map.close();
-            release(0..half);
-        },
-        || release(half..HOLDERS as u64),
-    )
 }
 
 /// The last release is also the notice, so the time ends when both have ended.

@@ -5,7 +5,8 @@
 //! | `own_line` | two `fetch_add` on a line of the thread's own: the limit |
 //! | `shared_line` | the same on one line for all threads |
 //! | `dashmap_tuned` | the pair's own map from lease to task, handle resolved, cheap hash, closed flag |
-//! | `dashmap_by_task` | the same from task to count, so that a thread stays in one shard |
+//! | `dashmap_lavish` | the same with 512 shards, 64 KiB for each pair |
+//! | `dashmap_by_task` | a map from task to count, so that a thread stays in one shard |
 //! | `dashmap_naive` | one map from (pair, version) to a set of leases |
 //!
 //! All count leases, not tasks, because a task may hold two.
