@@ -1,6 +1,7 @@
 //! Does every adapter keep its port's promise? One file per port or store, one line per
 //! implementation.
 
+mod audit_file;
 mod embedded;
 mod fakes;
 mod provider;

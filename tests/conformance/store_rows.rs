@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+type Spoil = fn(&mut Rows);
 
 const ENTRIES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("entries");
 
@@ -32,25 +33,13 @@ async fn a_store() -> (TempDir, PathBuf) {
     let embedded = open(&path);
     let ours = Writer::provisioned(embedded.journal.clone(), "n1", pair("acme"), 1).await;
     ours.grant(1, 1).await.expect("granted");
-    let mut theirs = Writer::with(
-        embedded.journal.clone(),
-        ours.life.clone(),
-        pair("umbrella"),
-    );
+    let mut theirs = Writer::with(embedded.journal.clone(), ours.life.clone(), pair("umbrella"));
     theirs.promote(1, 2).await;
     let audit = audit_entry(AuditKind::Ordered, "1");
-    embedded
-        .journal
-        .append_audit(&pair("acme"), &audit)
-        .await
-        .expect("appended");
+    embedded.journal.append_audit(&pair("acme"), &audit).await.expect("appended");
     for (tenant, text) in [("acme", "sk-acme"), ("umbrella", "sk-umbrella")] {
         let meta = meta(&pair(tenant), Some(label(1)), "key_1");
-        embedded
-            .secrets
-            .put(&meta, &secret(text))
-            .await
-            .expect("stored");
+        embedded.secrets.put(&meta, &secret(text)).await.expect("stored");
     }
     for name in ["t1", "t2"] {
         let mut owner = Owner::claim(&embedded.tasks, &task(name)).await;
@@ -78,8 +67,7 @@ fn tamper(path: &Path, table: &'static str, change: impl FnOnce(&mut Rows)) {
     write.delete_table(definition).expect("deleted");
     let mut open = write.open_table(definition).expect("a table");
     for (key, value) in &rows {
-        open.insert(key.as_slice(), value.as_slice())
-            .expect("inserted");
+        open.insert(key.as_slice(), value.as_slice()).expect("inserted");
     }
     drop(open);
     write.commit().expect("committed");
@@ -107,25 +95,15 @@ fn tamper_entries(path: &Path, change: impl FnOnce(&mut Vec<(u64, Vec<u8>)>)) {
 fn count_entries(path: &Path) -> usize {
     let database = Database::open(path.join("keybaton.redb")).expect("a database");
     let read = database.begin_read().expect("a read");
-    read.open_table(ENTRIES)
-        .expect("a table")
-        .iter()
-        .expect("rows")
-        .count()
+    read.open_table(ENTRIES).expect("a table").iter().expect("rows").count()
 }
 
 fn is_corrupt<T>(answer: &Result<T, Refusal>) -> bool {
-    matches!(
-        answer,
-        Err(Refusal::Denied {
-            denial: Denial::Corrupt,
-            ..
-        })
-    )
+    matches!(answer, Err(Refusal::Denied { denial: Denial::Corrupt, .. }))
 }
 
 /// Ways to spoil the first row without touching its key.
-fn spoilings() -> Vec<(&'static str, fn(&mut Rows))> {
+fn spoilings() -> Vec<(&'static str, Spoil)> {
     vec![
         ("a flipped bit", |rows| {
             let last = rows[0].1.len() - 1;
@@ -135,9 +113,7 @@ fn spoilings() -> Vec<(&'static str, fn(&mut Rows))> {
         ("cut short", |rows| rows[0].1.truncate(40)),
         ("nothing", |rows| rows[0].1.clear()),
         ("one byte more", |rows| rows[0].1.push(0)),
-        ("a foreign value", |rows| {
-            rows[0].1 = b"{\"json\":1}".to_vec()
-        }),
+        ("a foreign value", |rows| rows[0].1 = b"{\"json\":1}".to_vec()),
         ("an unknown schema", |rows| rows[0].1[3] = 9),
         ("another master key", |rows| rows[0].1[4] ^= 1),
         ("another row's value", |rows| rows[0].1 = rows[1].1.clone()),
@@ -156,10 +132,7 @@ async fn a_record_that_was_changed_is_refused_and_no_other_pair_suffers() {
         let mut writer = Writer::begin(journal.clone(), "n1", pair("acme")).await;
         let transaction = writer.next(|_| {});
         let committed = journal.commit(transaction).await;
-        assert!(
-            matches!(committed, Err(CommitError::Corrupt(_))),
-            "{what}: {committed:?}"
-        );
+        assert!(matches!(committed, Err(CommitError::Corrupt(_))), "{what}: {committed:?}");
         let granted = writer.grant(1, 5).await;
         assert!(matches!(granted, Err(GrantError::Corrupt(_))), "{what}");
         let pairs = journal.pairs().await.expect("read");
@@ -180,25 +153,15 @@ async fn a_grant_or_a_claim_that_was_changed_is_refused() {
         rows.iter_mut().for_each(|row| row.1[40] ^= 1);
     });
     let embedded = open(&path);
-    let counted = embedded
-        .journal
-        .count_grants(&pair("acme"), Version(1))
-        .await;
+    let counted = embedded.journal.count_grants(&pair("acme"), Version(1)).await;
     assert!(is_corrupt(&counted));
-    let life = embedded
-        .journal
-        .begin_life(&"n2".parse().expect("a node"))
-        .await
-        .expect("a life");
+    let life = embedded.journal.begin_life(&"n2".parse().expect("a node")).await.expect("a life");
     let mut writer = Writer::with(embedded.journal.clone(), life, pair("third"));
     let transaction = writer.next(|transaction| {
         keybaton_tests::conformance::records::promoted(&mut transaction.record, 1, 1);
     });
     let committed = embedded.journal.commit(transaction).await;
-    assert!(
-        matches!(committed, Err(CommitError::Corrupt(_))),
-        "{committed:?}"
-    );
+    assert!(matches!(committed, Err(CommitError::Corrupt(_))), "{committed:?}");
     assert_eq!(embedded.journal.load(&pair("third")).await, Ok(None));
 }
 
@@ -259,10 +222,7 @@ async fn an_entry_that_was_changed_moved_or_lost_makes_its_task_corrupt_and_no_o
         tamper_entries(&path, change);
         let embedded = open(&path);
         let claimed = embedded.tasks.claim(&task("t1")).await;
-        assert!(
-            matches!(claimed, Err(TaskError::Corrupt(_))),
-            "{what}: {claimed:?}"
-        );
+        assert!(matches!(claimed, Err(TaskError::Corrupt(_))), "{what}: {claimed:?}");
         if what != "another task's value" {
             let other = embedded.tasks.claim(&task("t2")).await.expect("untouched");
             assert_eq!(other.entries, (0..4).map(result).collect::<Vec<_>>());
@@ -324,26 +284,13 @@ async fn a_grant_and_its_return_are_audited() {
     writer.record = stored.expect("written").record;
     writer.grant(1, 7).await.expect("granted");
     writer.promote(2, 9).await;
-    writer
-        .return_grant(1, GrantId([7; 16]))
-        .await
-        .expect("returned");
-    let records = embedded
-        .journal
-        .audit(&pair("acme"), 2)
-        .await
-        .expect("read");
-    let seen: Vec<_> = records
-        .iter()
-        .map(|record| (record.kind.as_str(), record.dedupe.as_str()))
-        .collect();
+    writer.return_grant(1, GrantId([7; 16])).await.expect("returned");
+    let records = embedded.journal.audit(&pair("acme"), 2).await.expect("read");
+    let seen: Vec<_> =
+        records.iter().map(|record| (record.kind.as_str(), record.dedupe.as_str())).collect();
     let id = "07".repeat(16);
     assert_eq!(seen, [("GRANTED", id.as_str()), ("GRANT_RETURNED", &id)]);
-    assert!(
-        records[0].body.contains(r#""node":"n1""#),
-        "{}",
-        records[0].body
-    );
+    assert!(records[0].body.contains(r#""node":"n1""#), "{}", records[0].body);
 }
 
 #[tokio::test]
@@ -352,16 +299,9 @@ async fn entries_far_behind_a_checkpoint_are_pruned_and_the_task_goes_on() {
     let path = dir.path().join("data");
     let embedded = open(&path);
     let mut owner = Owner::claim(&embedded.tasks, &task("t1")).await;
-    owner
-        .append(state(TaskState::Parked("early".into())))
-        .await
-        .expect("appended");
+    owner.append(state(TaskState::Parked("early".into()))).await.expect("appended");
     for n in 0..1500 {
-        let entry = if n % 50 == 49 {
-            result_with_checkpoint(n, b"state")
-        } else {
-            result(n)
-        };
+        let entry = if n % 50 == 49 { result_with_checkpoint(n, b"state") } else { result(n) };
         owner.append(entry).await.expect("appended");
     }
     let kept = owner.entries().await.len();
@@ -390,10 +330,7 @@ async fn entries_of_a_forgotten_task_are_pruned_also_after_a_restart() {
     let embedded = open(&path);
     let mut owner = Owner::claim(&embedded.tasks, &task("t1")).await;
     owner.append_all((0..300).map(result)).await;
-    owner
-        .append(state(TaskState::Cancelled))
-        .await
-        .expect("appended");
+    owner.append(state(TaskState::Cancelled)).await.expect("appended");
     embedded.tasks.forget(&owner.key).await.expect("forgotten");
     drop((owner, embedded));
     assert_eq!(count_entries(&path), 301);

@@ -89,10 +89,7 @@ pub(crate) struct Sealer {
 
 impl Sealer {
     pub(crate) fn new(master: MasterKey, store_id: [u8; 16]) -> Self {
-        Self {
-            keyring: Keyring::new(master, store_id),
-            store_id,
-        }
+        Self { keyring: Keyring::new(master, store_id), store_id }
     }
 
     pub(crate) fn keyring(&self) -> &Keyring {
@@ -161,10 +158,7 @@ impl Sealer {
         }
         let found = u16::from_be_bytes([head[2], head[3]]);
         if found != place.schema {
-            return Err(Broken::Schema {
-                found,
-                expected: place.schema,
-            });
+            return Err(Broken::Schema { found, expected: place.schema });
         }
         if head[4..8] != self.keyring.id() {
             return Err(Broken::Key);
@@ -217,18 +211,102 @@ impl Sealer {
 
     fn associated(&self, place: &Place<'_>) -> Vec<u8> {
         let schema = place.schema.to_be_bytes();
-        let parts: [&[u8]; 5] = [
-            &self.store_id,
-            place.table.as_bytes(),
-            place.key,
-            &schema,
-            place.clear,
-        ];
+        let parts: [&[u8]; 5] =
+            [&self.store_id, place.table.as_bytes(), place.key, &schema, place.clear];
         let mut aad = Vec::with_capacity(128);
         for part in parts {
             aad.extend_from_slice(&(part.len() as u64).to_be_bytes());
             aad.extend_from_slice(part);
         }
         aad
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use data_encoding::HEXLOWER;
+
+    /// Sealed on the first day under key 07…, in store 01…, with nonce 02….
+    const GOLDEN: &str = include_str!("../../golden/envelope-1.hex");
+
+    fn sealer() -> Sealer {
+        Sealer::new(MasterKey::from_bytes([7; 32]), [1; 16])
+    }
+
+    fn place<'a>(table: &'a str, key: &'a [u8], clear: &'a [u8], schema: u16) -> Place<'a> {
+        Place { table, key, clear, schema }
+    }
+
+    fn tenant() -> TenantId {
+        TenantId::new("acme").unwrap()
+    }
+
+    #[test]
+    fn an_envelope_has_the_bytes_it_had_from_the_first_day() {
+        let tenant = tenant();
+        let whose = Whose::Tenant(Purpose::Secrets, &tenant);
+        let place = place("secrets", b"key", b"clear", 1);
+        let mut sealed = Vec::new();
+        sealer().seal_into(&mut sealed, whose, &place, b"value", [2; NONCE_BYTES]);
+        assert_eq!(HEXLOWER.encode(&sealed), GOLDEN.trim());
+        let opened = sealer().open(whose, &place, &sealed);
+        assert_eq!(opened, Ok(b"value".to_vec()));
+    }
+
+    #[test]
+    fn a_value_opens_nowhere_but_in_its_place() {
+        let (ours, theirs) = (tenant(), TenantId::new("umbrella").unwrap());
+        let whose = Whose::Tenant(Purpose::Tasks, &ours);
+        let home = place("t", b"key", b"c", 1);
+        let sealed = sealer().seal(whose, &home, b"value");
+        let elsewhere = [
+            (whose, place("u", b"key", b"c", 1)),
+            (whose, place("t", b"kez", b"c", 1)),
+            (whose, place("t", b"keyc", b"", 1)),
+            (Whose::Store, home),
+            (Whose::Tenant(Purpose::Tasks, &theirs), home),
+            (Whose::Tenant(Purpose::Secrets, &ours), home),
+        ];
+        for (whose, place) in elsewhere {
+            assert!(sealer().open(whose, &place, &sealed).is_err());
+        }
+        let other_store = Sealer::new(MasterKey::from_bytes([7; 32]), [9; 16]);
+        assert_eq!(other_store.open(whose, &home, &sealed), Err(Broken::Key));
+        assert_eq!(sealer().open(whose, &home, &sealed), Ok(b"value".to_vec()));
+    }
+
+    #[test]
+    fn an_unknown_schema_and_another_master_key_are_told_from_damage() {
+        let home = place("t", b"key", b"", 2);
+        let sealed = sealer().seal(Whose::Store, &home, b"value");
+        let reads_1 = place("t", b"key", b"", 1);
+        assert_eq!(
+            sealer().open(Whose::Store, &reads_1, &sealed),
+            Err(Broken::Schema { found: 2, expected: 1 })
+        );
+        let other = Sealer::new(MasterKey::from_bytes([8; 32]), [1; 16]);
+        assert_eq!(other.open(Whose::Store, &home, &sealed), Err(Broken::Key));
+    }
+
+    #[test]
+    fn every_changed_byte_and_every_cut_is_seen() {
+        let home = place("t", b"key", b"c", 1);
+        let sealed = sealer().seal(Whose::Store, &home, b"value");
+        for place in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[place] ^= 1;
+            assert!(sealer().open(Whose::Store, &home, &changed).is_err(), "{place}");
+            assert!(sealer().open(Whose::Store, &home, &sealed[..place]).is_err());
+        }
+    }
+
+    #[test]
+    fn two_seals_of_one_value_have_nothing_in_common() {
+        let home = place("t", b"key", b"", 1);
+        let sealer = sealer();
+        let nonces: std::collections::HashSet<_> =
+            (0..1000).map(|_| sealer.seal(Whose::Store, &home, b"value")[8..32].to_vec()).collect();
+        assert_eq!(nonces.len(), 1000);
     }
 }

@@ -1,13 +1,14 @@
-//! One writer for the whole store: whoever waits first commits for everybody who waits.
+//! One writer for the whole store: the first who comes commits for everybody who comes meanwhile.
 //!
 //! ```text
-//!   caller ── submit ──► queue ──► leader: one transaction for all of it ──► answers
-//!                          │          │
-//!                          └── next ◄─┘  leads what has been queued meanwhile
+//!   caller ── submit ──► queue empty?  commits at once, on its own
+//!                  └───► somebody commits?  waits; what has gathered is one batch, committed by
+//!                        a task that lives until the queue is empty
 //! ```
 //!
-//! There is no thread of its own and no window of time in which more work is awaited: a lone
-//! operation costs one commit, and under load the batches grow by themselves.
+//! There is no window of time in which more work is awaited: a lone operation costs one commit and
+//! no change of thread, and under load the batches grow by themselves. Nobody who merely waits is
+//! ever needed for the others to go on.
 //!
 //! **Invariant:** a caller that goes away takes its operation with it if that has not begun; it
 //! never takes anybody else's.
@@ -22,6 +23,7 @@ use std::task::{Context, Poll};
 
 use keybaton_ports::Refusal;
 use parking_lot::Mutex;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use crate::blocking::blocking;
@@ -29,7 +31,7 @@ use crate::limits::{
     BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, COMMIT_TRIES_MAX, FREE_BYTES_MIN, WRITE_QUEUE_MAX,
 };
 use crate::store::database::{Database, Failure, Reader};
-use crate::store::writer_slot::{Slot, Turn};
+use crate::store::writer_slot::Slot;
 use crate::store::{DataDir, Down, Fault, Tables};
 
 /// One operation on rows.
@@ -119,8 +121,19 @@ impl Store {
         Ok(())
     }
 
-    /// Queues an operation; the answer comes once it is durable, or refused.
+    /// Queues an operation, and commits it here if nobody else is committing. The answer comes
+    /// once it is durable, or refused.
     pub(crate) fn submit<W: Work>(self: &Arc<Self>, work: W) -> Submission<W::Answer> {
+        let slot = Slot::new();
+        if self.enqueue(work, &slot) {
+            let lead = Lead { store: Arc::clone(self), is_over: false };
+            lead.commit_and_hand_over();
+        }
+        Submission(slot)
+    }
+
+    /// Says whether the caller is to commit.
+    fn enqueue<W: Work>(&self, work: W, slot: &Arc<Slot<W::Answer>>) -> bool {
         let mut queue = self.queue.lock();
         let refused = if let Some(why) = &*self.stopped.borrow() {
             Some(why.clone())
@@ -129,58 +142,23 @@ impl Store {
         } else {
             None
         };
-        let leads = refused.is_none() && !std::mem::replace(&mut queue.is_led, true);
-        let slot = Slot::new(leads);
-        match refused {
-            Some(why) => slot.answer(Err(Down::Unavailable(why))),
-            None => queue.jobs.push_back(Box::new(Queued {
-                work,
-                slot: Arc::clone(&slot),
-                answer: None,
-            })),
+        if let Some(why) = refused {
+            slot.answer(Err(Down::Unavailable(why)));
+            return false;
         }
-        drop(queue);
-        Submission {
-            store: Arc::clone(self),
-            slot,
-        }
+        queue.jobs.push_back(Box::new(Queued { work, slot: Arc::clone(slot), answer: None }));
+        !std::mem::replace(&mut queue.is_led, true)
     }
 
-    fn lead(&self) {
-        blocking(|| {
-            let leadership = Leadership(self);
-            let mut done = self.carry_out(self.take_batch());
-            // The next leader is woken before those who have their answers: it commits while they
-            // go on.
-            drop(leadership);
-            done.iter_mut().for_each(|job| job.deliver());
-        });
-    }
-
-    fn take_batch(&self) -> Vec<Box<dyn Job>> {
-        let mut queue = self.queue.lock();
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while batch.len() < BATCH_OPERATIONS_MAX && bytes < BATCH_BYTES_MAX {
-            let Some(job) = queue.jobs.pop_front() else {
-                break;
-            };
-            if !job.is_left() {
-                bytes += job.bytes();
-                batch.push(job);
-            }
-        }
-        batch
-    }
-
-    /// Commits a batch; those jobs come back whose answers are to be delivered.
-    fn carry_out(&self, mut jobs: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+    /// Commits a batch and delivers its answers.
+    fn carry_out(&self, mut jobs: Vec<Box<dyn Job>>) {
         let mut reached_commit = false;
         for attempt in 1.. {
             let failure = match self.attempt(&mut jobs) {
                 Ok(()) => {
                     self.residents.iter().for_each(|r| r.committed());
-                    return jobs;
+                    jobs.iter_mut().for_each(|job| job.deliver());
+                    return;
                 }
                 Err(failure) => failure,
             };
@@ -191,8 +169,7 @@ impl Store {
             } else if attempt >= COMMIT_TRIES_MAX {
                 Err("the commit failed again".to_owned())
             } else {
-                self.recover()
-                    .map_err(|why| format!("cannot reopen: {why}"))
+                self.recover().map_err(|why| format!("cannot reopen: {why}"))
             };
             if let Err(why) = ended {
                 let why = format!(
@@ -201,10 +178,9 @@ impl Store {
                     self.dir.path().display()
                 );
                 self.stop(why, jobs, reached_commit);
-                break;
+                return;
             }
         }
-        Vec::new()
     }
 
     fn attempt(&self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
@@ -214,9 +190,7 @@ impl Store {
         self.database.write(|tables| {
             jobs.iter_mut().try_for_each(|job| job.apply(tables))?;
             if tables.is_changed() {
-                self.residents
-                    .iter()
-                    .try_for_each(|r| r.before_commit(tables))?;
+                self.residents.iter().try_for_each(|r| r.before_commit(tables))?;
             }
             Ok(())
         })
@@ -240,60 +214,98 @@ impl Store {
             Down::Unavailable(why.clone())
         };
         jobs.into_iter().for_each(|mut job| job.fail(down.clone()));
-        queued
-            .into_iter()
-            .for_each(|mut job| job.fail(Down::Unavailable(why.clone())));
+        queued.into_iter().for_each(|mut job| job.fail(Down::Unavailable(why.clone())));
     }
 }
 
-/// Passes the lead on when dropped, also when a batch panics.
-struct Leadership<'a>(&'a Store);
-
-impl Drop for Leadership<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let why = "the store stopped: a fault in keybaton itself; start again".to_owned();
-            self.0.stop(why, Vec::new(), true);
-        }
-        pass_on(&mut self.0.queue.lock());
-    }
+/// The duty to commit what is queued. One at a time.
+struct Lead {
+    store: Arc<Store>,
+    is_over: bool,
 }
 
-fn pass_on(queue: &mut Queue) {
-    while let Some(next) = queue.jobs.front() {
-        if next.appoint() {
+impl Lead {
+    /// Commits one batch here; what has gathered meanwhile is left to a task, so that this caller
+    /// goes on.
+    fn commit_and_hand_over(mut self) {
+        blocking(|| self.commit());
+        if self.is_over {
             return;
         }
-        queue.jobs.pop_front();
+        match Handle::try_current() {
+            Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => {
+                drop(runtime.spawn(async move { blocking(|| self.commit_all()) }));
+            }
+            _ => self.commit_all(),
+        }
     }
-    queue.is_led = false;
+
+    fn commit_all(&mut self) {
+        while !self.is_over {
+            self.commit();
+        }
+    }
+
+    /// Commits what is queued, at most one batch; over when nothing is left.
+    fn commit(&mut self) {
+        let batch = self.store.queue.lock().take_batch();
+        if !batch.is_empty() {
+            self.store.carry_out(batch);
+        }
+        let mut queue = self.store.queue.lock();
+        if queue.jobs.is_empty() {
+            queue.is_led = false;
+            self.is_over = true;
+        }
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        // Either a batch panicked, or the runtime ended before the task began; in the second case
+        // whoever comes next commits what is queued.
+        if std::thread::panicking() {
+            let why = "the store stopped: a fault in keybaton itself; start again".to_owned();
+            self.store.stop(why, Vec::new(), true);
+        }
+        self.store.queue.lock().is_led = false;
+    }
+}
+
+impl Queue {
+    fn take_batch(&mut self) -> Vec<Box<dyn Job>> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < BATCH_OPERATIONS_MAX && bytes < BATCH_BYTES_MAX {
+            let Some(job) = self.jobs.pop_front() else {
+                break;
+            };
+            if !job.is_left() {
+                bytes += job.bytes();
+                batch.push(job);
+            }
+        }
+        batch
+    }
 }
 
 /// An operation's future answer.
-pub(crate) struct Submission<A> {
-    store: Arc<Store>,
-    slot: Arc<Slot<A>>,
-}
+pub(crate) struct Submission<A>(Arc<Slot<A>>);
 
 impl<A> Future for Submission<A> {
     type Output = Result<A, Down>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            match self.slot.poll(context) {
-                Poll::Ready(Turn::Lead) => self.store.lead(),
-                Poll::Ready(Turn::Answer(answer)) => return Poll::Ready(answer),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
+        self.0.poll(context)
     }
 }
 
 impl<A> Drop for Submission<A> {
     fn drop(&mut self) {
-        if self.slot.leave() {
-            pass_on(&mut self.store.queue.lock());
-        }
+        self.0.leave();
     }
 }
 
@@ -302,7 +314,6 @@ trait Job: Send {
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
     fn deliver(&mut self);
     fn fail(&mut self, down: Down);
-    fn appoint(&self) -> bool;
     fn is_left(&self) -> bool;
 }
 
@@ -333,10 +344,6 @@ impl<W: Work> Job for Queued<W> {
         self.slot.answer(Err(down));
     }
 
-    fn appoint(&self) -> bool {
-        self.slot.appoint()
-    }
-
     fn is_left(&self) -> bool {
         self.slot.is_left()
     }
@@ -344,7 +351,10 @@ impl<W: Work> Job for Queued<W> {
 
 impl<W: Work> Drop for Queued<W> {
     fn drop(&mut self) {
-        self.slot
-            .answer(Err(Down::Unknown("the operation was dropped".into())));
+        self.slot.answer(Err(Down::Unknown("the operation was dropped".into())));
     }
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

@@ -228,7 +228,7 @@ mod tests {
         record.versions.insert(Version(1), version(1, VersionStatus::Draining));
         record.versions.insert(Version(2), version(2, VersionStatus::Active));
         record.rotation = Some(Rotation {
-            id: RotationId { pair: pair.clone(), n: 12 },
+            id: RotationId { pair, n: 12 },
             reason: Reason::Requested("suspected leak".into()),
             severity: Severity::Normal,
             compromised: None,
