@@ -1,6 +1,6 @@
 //! The audit file: what a crash leaves, and that no tampering stays unseen.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use keybaton_adapters::audit::{AuditFileError, ChainReport, JsonlSink, verify_file};
 use keybaton_ports::{AuditKey, AuditSink};
@@ -18,7 +18,7 @@ async fn a_file() -> (TempDir, PathBuf) {
 }
 
 /// How many records of each chain stand there whole; none if anything is wrong.
-fn whole(path: &PathBuf) -> Option<Vec<u64>> {
+fn whole(path: &Path) -> Option<Vec<u64>> {
     let (reports, is_torn) = verify_file(path, &audit_key()).ok()?;
     let is_whole = |report: &ChainReport| report.broken.is_none();
     (!is_torn && reports.iter().all(is_whole))
