@@ -218,11 +218,12 @@ impl PairCell {
     }
 
     /// Closes every open version that `keep` does not name. `on_drained` is told once per version.
+    /// Returns those that it closed.
     pub(crate) fn close_except(
         &self,
         keep: Option<Version>,
         on_drained: impl Fn(Version) + Clone + Send + Sync + 'static,
-    ) {
+    ) -> Vec<Version> {
         let leaving: Vec<_> = self
             .versions
             .lock()
@@ -230,7 +231,7 @@ impl PairCell {
             .filter(|open| Some(open.version) != keep && open.drain.closed.get().is_none())
             .cloned()
             .collect();
-        for open in leaving {
+        for open in &leaving {
             let drain = open.drain.clone();
             let version = open.version;
             let notify = on_drained.clone();
@@ -248,6 +249,7 @@ impl PairCell {
             });
         }
         self.changed.notify_waiters();
+        leaving.iter().map(|open| open.version).collect()
     }
 
     /// A version that was rolled back to has had several slots; they drain as one.

@@ -161,11 +161,12 @@ impl BrokerActor {
         }
     }
 
+    /// A version that is not closed yet is left alone: its holders would find nothing to do. They
+    /// are woken by its closing.
     fn signal(&self, pair: &PairId, version: Version) {
         let cell = self.0.broker.cell(pair);
-        for holder in cell.holders(version) {
-            let key = TaskKey { tenant: pair.tenant.clone(), task: holder.task };
-            self.0.tasks.wake(&key);
+        if !cell.is_open(version) {
+            wake_holders(&self.0, &cell, version);
         }
     }
 
@@ -173,7 +174,7 @@ impl BrokerActor {
         let cell = self.0.broker.cell(pair);
         tracing::warn!(%pair, %version, holders = cell.holder_count(version), "cutting calls");
         cell.cut(version);
-        self.signal(pair, version);
+        wake_holders(&self.0, &cell, version);
     }
 
     fn refused(
@@ -207,6 +208,14 @@ impl BrokerActor {
         tracing::warn!(%pair, %version, reports, "the provider refuses the active key");
         let input = Input::KeyDead { version, reports };
         self.0.to_pair(&pair, RotationMessage::Happened(input));
+    }
+}
+
+/// Wakes the holders of a version that rest, so that they hand over before their rest is over.
+fn wake_holders(shared: &Shared, cell: &PairCell, version: Version) {
+    for holder in cell.holders(version) {
+        let tenant = cell.pair.tenant.clone();
+        shared.tasks.wake(&TaskKey { tenant, task: holder.task });
     }
 }
 
@@ -306,9 +315,12 @@ impl Errand {
         if next_is_ready || !granted {
             let shared = self.shared.clone();
             let pair = self.cell.pair.clone();
-            self.cell.close_except(active, move |_| {
+            let closed = self.cell.close_except(active, move |_| {
                 shared.broker_inbox.cast(BrokerMessage::Attend(pair.clone()));
             });
+            for version in closed {
+                wake_holders(&self.shared, &self.cell, version);
+            }
         }
         self.cell.set_why(why(standing));
     }
