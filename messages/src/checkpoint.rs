@@ -29,6 +29,7 @@ pub struct Checkpoint {
     pub step: u64,
     /// The program's own state (conversation, tool results, intermediate outputs), in its own
     /// encoding.
+    #[serde(with = "serde_bytes")]
     pub state: Vec<u8>,
     /// The version of the credential that was in use.
     pub version: Option<Version>,

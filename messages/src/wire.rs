@@ -46,7 +46,7 @@ fn config() -> impl bincode::config::Config {
 /// # Errors
 /// [`WireError::TooLarge`], or [`WireError::Corrupt`] for a type that bincode cannot carry.
 pub fn encode<T: Serialize>(schema: u16, value: &T) -> Result<Vec<u8>, WireError> {
-    let mut bytes = Vec::with_capacity(256);
+    let mut bytes = Vec::with_capacity(512);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&schema.to_be_bytes());
     bincode::serde::encode_into_std_write(value, &mut bytes, config())

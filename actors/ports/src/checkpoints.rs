@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 pub enum CheckpointRef {
     /// The sealed bytes themselves: they travel inside the journal row that names them, so that a
     /// hand-over costs one durable write and not two.
-    Inline(Vec<u8>),
+    Inline(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Content-addressed in a store of its own.
     Blob {
         /// Path below the tenant's prefix.

@@ -53,14 +53,22 @@ impl Secret {
     }
 }
 
-/// The deployment's key for fingerprints.
-pub struct FingerprintKey(Zeroizing<[u8; 32]>);
+/// The deployment's key for fingerprints: the state of an HMAC that has taken the key in, since
+/// tasks ask for a digest at every step. Wiped on drop.
+pub struct FingerprintKey(Hmac<Sha256>);
+
+/// An HMAC is two states of its hash. Its crate promises to wipe them; if it ceases to, this does
+/// not compile.
+const fn is_wiped<T: zeroize::ZeroizeOnDrop>() {}
+const _: () = is_wiped::<Sha256>();
 
 impl FingerprintKey {
     /// Takes 32 derived bytes.
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
+        let bytes = Zeroizing::new(bytes);
+        let taken = <Hmac<Sha256> as KeyInit>::new_from_slice(bytes.as_slice());
+        Self(taken.expect("HMAC takes a key of any length"))
     }
 
     /// HMAC-SHA-256 of the secret: the same secret has the same fingerprint under every tenant.
@@ -72,8 +80,7 @@ impl FingerprintKey {
     /// Keyed digest of length-prefixed parts, for tags and ids. `purpose` keeps uses apart.
     #[must_use]
     pub fn digest(&self, purpose: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice())
-            .expect("HMAC takes a key of any length");
+        let mut mac = self.0.clone();
         for part in std::iter::once(&purpose).chain(parts) {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);

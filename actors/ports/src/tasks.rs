@@ -20,6 +20,7 @@ pub struct TaskSpec {
     /// Whose credential it works with.
     pub provider: ProviderName,
     /// The program's input, in its own encoding.
+    #[serde(with = "serde_bytes")]
     pub input: Vec<u8>,
     /// When it was spawned.
     pub spawned_at: Timestamp,
@@ -33,7 +34,7 @@ pub enum TaskState {
     /// Waiting for a person or for a node that knows its kind.
     Parked(String),
     /// Finished, with the program's output in its own encoding.
-    Done(Vec<u8>),
+    Done(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Ended without output.
     Failed(String),
     /// Cancelled by its caller.
@@ -78,6 +79,7 @@ pub enum Entry {
         /// The credential's version when it ended; `None`: the step used none.
         version: Option<Version>,
         /// The outcome, in the program's encoding.
+        #[serde(with = "serde_bytes")]
         outcome: Vec<u8>,
         /// A checkpoint that covers this and all earlier steps, in the same write.
         checkpoint: Option<CheckpointRef>,
