@@ -11,7 +11,7 @@ use keybaton_messages::{TaskKey, TenantId, Version};
 use keybaton_ports::TaskState;
 use parking_lot::Mutex;
 use ractor::ActorRef;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::task_actor::TaskMessage;
 
@@ -32,7 +32,10 @@ pub struct TaskView {
 
 /// One task of this node.
 pub struct TaskEntry {
-    view: watch::Sender<TaskView>,
+    view: Mutex<TaskView>,
+    /// Rings when the state changes or the node leaves the task. A step rings nobody: a node has
+    /// thousands of them in a second, and no one waits for one.
+    turned: Notify,
     actor: Mutex<Option<ActorRef<TaskMessage>>>,
     cancelled: AtomicBool,
     /// Tries of the present step, also those that ended with a crash of the actor.
@@ -109,7 +112,7 @@ impl TaskTable {
             .entries
             .iter()
             .filter(|entry| tenant.is_none_or(|tenant| entry.key().tenant == *tenant))
-            .map(|entry| (entry.key().clone(), entry.value().view.borrow().clone()))
+            .map(|entry| (entry.key().clone(), entry.value().view()))
             .collect();
         list.sort_by(|a, b| a.0.cmp(&b.0));
         list
@@ -161,7 +164,8 @@ impl TaskEntry {
             is_left: false,
         };
         Self {
-            view: watch::channel(view).0,
+            view: Mutex::new(view),
+            turned: Notify::new(),
             actor: Mutex::default(),
             cancelled: AtomicBool::new(false),
             tries: AtomicU32::new(0),
@@ -170,10 +174,30 @@ impl TaskEntry {
         }
     }
 
-    /// Follows the task.
+    /// Where the task stands.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<TaskView> {
-        self.view.subscribe()
+    pub fn view(&self) -> TaskView {
+        self.view.lock().clone()
+    }
+
+    /// Whether the task has not ended and waits for no person.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.view.lock().state == TaskState::Running
+    }
+
+    /// Waits until the task is not running any more, or the node has left it.
+    pub async fn stopped(&self) -> TaskView {
+        loop {
+            let turned = self.turned.notified();
+            tokio::pin!(turned);
+            turned.as_mut().enable();
+            let view = self.view();
+            if view.state != TaskState::Running || view.is_left {
+                return view;
+            }
+            turned.await;
+        }
     }
 
     /// Asks the task to end at its next boundary.
@@ -226,12 +250,19 @@ impl TaskEntry {
     }
 
     pub(crate) fn show(&self, change: impl FnOnce(&mut TaskView)) {
-        self.view.send_modify(change);
+        let mut view = self.view.lock();
+        let before = (std::mem::discriminant(&view.state), view.is_left);
+        change(&mut view);
+        let is_turned = before != (std::mem::discriminant(&view.state), view.is_left);
+        drop(view);
+        if is_turned {
+            self.turned.notify_waiters();
+        }
     }
 
     /// Shows an end, once; a task that ended does not count as live any more.
     pub fn end(&self, state: TaskState) {
-        self.view.send_modify(|view| {
+        self.show(|view| {
             if view.state == TaskState::Running || matches!(view.state, TaskState::Parked(_)) {
                 self.live.fetch_sub(1, Ordering::Relaxed);
             }

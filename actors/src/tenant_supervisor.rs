@@ -144,7 +144,7 @@ impl TenantSupervisor {
                     return false;
                 };
                 entry.set_actor(None);
-                let is_running = entry.watch().borrow().state == TaskState::Running;
+                let is_running = entry.is_running();
                 is_running && !self.0.tasks.is_stopping()
             }
         }

@@ -31,7 +31,7 @@ impl<P: Program> TaskHandle<P> {
     /// Where it stands.
     #[must_use]
     pub fn view(&self) -> TaskView {
-        self.entry.watch().borrow().clone()
+        self.entry.view()
     }
 
     /// Asks the task to end at its next step boundary; a step is never cut.
@@ -44,14 +44,7 @@ impl<P: Program> TaskHandle<P> {
     /// # Errors
     /// [`TaskFailure`] when it ended without a result, or a person must look first.
     pub async fn join(self) -> Result<P::State, TaskFailure> {
-        let mut view = self.entry.watch();
-        let ended = view
-            .wait_for(|view| view.state != TaskState::Running || view.is_left)
-            .await
-            .map_err(|_| TaskFailure::NodeStopped)?
-            .state
-            .clone();
-        match ended {
+        match self.entry.stopped().await.state {
             TaskState::Done(output) => Ok(decode_state(&output)?),
             TaskState::Failed(why) => Err(TaskFailure::Failed(why)),
             TaskState::Parked(why) => Err(TaskFailure::Parked(why)),
