@@ -146,7 +146,7 @@ impl TaskWork {
     /// One boundary and, unless the task rests, one step. `Some`: come back after this long.
     async fn turn(&mut self) -> Result<Option<Duration>, Stop> {
         if self.started.is_none() {
-            self.started = Some(Box::new(self.claim().await?));
+            self.started = Some(Box::new(Box::pin(self.claim()).await?));
         }
         let started = self.started.as_mut().expect("claimed above");
         let mut turn = Turn { shared: &self.shared, key: &self.key, entry: &self.entry, started };

@@ -31,7 +31,8 @@ impl Turn<'_> {
         let reason =
             if hand_over { CheckpointReason::HandOver } else { CheckpointReason::Compaction };
         let is_wanted = hand_over || self.started.since_checkpoint >= RESULTS_PER_CHECKPOINT;
-        let checkpoint = if is_wanted { self.put_checkpoint(reason).await? } else { None };
+        let checkpoint =
+            if is_wanted { Box::pin(self.put_checkpoint(reason)).await? } else { None };
         let since_checkpoint =
             if checkpoint.is_some() { 0 } else { self.started.since_checkpoint + 1 };
         self.append(Entry::Result { n, idem, version, outcome, checkpoint, at }).await?;
@@ -52,7 +53,7 @@ impl Turn<'_> {
                 self.note_pause();
                 Ok(Some(rest))
             }
-            Next::Done => self.finish().await.and(Err(Stop::Quietly)),
+            Next::Done => Box::pin(self.finish()).await.and(Err(Stop::Quietly)),
         }
     }
 

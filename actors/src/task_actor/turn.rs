@@ -24,22 +24,29 @@ pub(super) struct Turn<'a> {
     pub(super) started: &'a mut Started,
 }
 
+/// What is rare is boxed where it is called: a task's future is allocated at every boundary, and
+/// is as large as its largest branch.
 impl Turn<'_> {
     pub(super) async fn obey_stop(&mut self) -> Result<(), Stop> {
+        if self.entry.is_cancelled() || self.shared.tasks.is_stopping() {
+            Box::pin(self.stop()).await
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn stop(&mut self) -> Result<(), Stop> {
         if self.entry.is_cancelled() {
             self.started.session = None;
             self.append_state(TaskState::Cancelled).await?;
             self.entry.end(TaskState::Cancelled);
             return Err(Stop::Quietly);
         }
-        if self.shared.tasks.is_stopping() {
-            if self.started.since_checkpoint > 0 {
-                self.checkpoint_between_steps(CheckpointReason::Shutdown).await?;
-            }
-            self.started.session = None;
-            return Err(Stop::Quietly);
+        if self.started.since_checkpoint > 0 {
+            self.checkpoint_between_steps(CheckpointReason::Shutdown).await?;
         }
-        Ok(())
+        self.started.session = None;
+        Err(Stop::Quietly)
     }
 
     /// Holds what the program wants to hold, in the version to hold.
@@ -56,9 +63,9 @@ impl Turn<'_> {
             return Ok(());
         }
         if self.started.session.is_some() {
-            self.hand_over_between_steps().await?;
+            Box::pin(self.hand_over_between_steps()).await?;
         }
-        self.acquire_session().await
+        Box::pin(self.acquire_session()).await
     }
 
     /// The version changed while the task rested: persist, release.
@@ -118,19 +125,20 @@ impl Turn<'_> {
     pub(super) async fn step(&mut self) -> Result<Option<Duration>, Stop> {
         let allowed = self.started.running.restart_policy().attempts;
         if self.entry.tries() >= allowed {
-            return self.fail(format!("step {} crashed {allowed} times", self.started.n)).await;
+            let why = format!("step {} crashed {allowed} times", self.started.n);
+            return Box::pin(self.fail(why)).await;
         }
         let effects = self.started.running.effects();
         let idem = self.idem();
         let is_repeat = self.started.cut;
         if is_repeat && effects == Effects::Neither {
             let why = format!("step {} was cut and may have had effects", self.started.n);
-            return self.park(why).await;
+            return Box::pin(self.park(why)).await;
         }
         if effects != Effects::Repeatable && !is_repeat {
             let version = self.held_version().unwrap_or(Version(0));
             let (n, at) = (self.started.n, self.shared.ports.clock.now());
-            self.append(Entry::Intent { n, idem, version, at }).await?;
+            Box::pin(self.append(Entry::Intent { n, idem, version, at })).await?;
         }
         self.started.cut = effects != Effects::Repeatable;
         self.note_pause();
@@ -139,9 +147,9 @@ impl Turn<'_> {
         let took = self.run(idem, is_repeat, effects).await;
         match took {
             Ok((next, outcome)) => self.persist(next, outcome, idem).await,
-            Err(StepError::Again(why)) => self.try_again(why).await,
-            Err(StepError::Fail(why)) => self.fail(why).await,
-            Err(StepError::Park(why)) => self.park(why).await,
+            Err(StepError::Again(why)) => Box::pin(self.try_again(why)).await,
+            Err(StepError::Fail(why)) => Box::pin(self.fail(why)).await,
+            Err(StepError::Park(why)) => Box::pin(self.park(why)).await,
         }
     }
 
