@@ -29,9 +29,9 @@ const SPAWNED_AT_ONCE: usize = 2048;
 /// Longest wait for something that should be a matter of seconds.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What a row of the task journal has besides the encoded entry: head 41, envelope 32 + 16,
+/// What a row of the task journal has besides the encoded entry: head 25, envelope 32 + 16,
 /// pointer 8.
-const ROW_FRAME_BYTES: usize = 41 + 32 + 16 + 8;
+const ROW_FRAME_BYTES: usize = 25 + 32 + 16 + 8;
 
 /// Nothing waits longer than the work takes; the deadlines are never met.
 #[must_use]
