@@ -143,6 +143,12 @@ impl DataDir {
     }
 }
 
+/// Whether a store was founded in `dir`, or began to be. Only looks.
+#[must_use]
+pub fn holds_store(dir: &Path) -> bool {
+    [LOCK, DATABASE].iter().any(|name| dir.join(name).exists())
+}
+
 #[derive(PartialEq, Eq)]
 enum Found {
     Nothing,

@@ -26,7 +26,7 @@ mod writer;
 mod writer_slot;
 
 pub use backend::BackendSource;
-pub use directory::Notice;
+pub use directory::{Notice, holds_store};
 pub use entropy::SystemEntropy;
 pub use error::{KeyError, OpenError};
 pub use keys::MasterKey;

@@ -11,7 +11,7 @@ use keybaton_actors::program::{Program, Programs};
 use keybaton_actors::shared::{Ports, ProviderEntry, Shared};
 use keybaton_adapters::audit::JsonlSink;
 use keybaton_adapters::buses::LocalBus;
-use keybaton_adapters::store::MasterKey;
+use keybaton_adapters::store::{MasterKey, holds_store};
 use keybaton_adapters::{Embedded, Options};
 use keybaton_messages::{NodeId, ProviderName};
 use keybaton_ports::Provider;
@@ -102,8 +102,13 @@ impl NodeBuilder {
             entry.policy.validate().map_err(|bad| StartError::Policy(name.clone(), bad))?;
             providers.insert(ProviderName::new(&name)?, entry);
         }
-        let key = master_key(&self.dir, self.master_key.as_deref())?;
-        let embedded = Embedded::open(&self.dir, key, &Options::default())?;
+        let (key, made) = master_key(&self.dir, self.master_key.as_deref())?;
+        let embedded = Embedded::open(&self.dir, key, &Options::default()).inspect_err(|_| {
+            if let Some(made) = made {
+                // A key that opens nothing; one that cannot be removed opens nothing either.
+                let _ = std::fs::remove_file(made);
+            }
+        })?;
         for notice in &embedded.notices {
             tracing::warn!("{notice}");
         }
@@ -144,10 +149,19 @@ fn http_client() -> Result<reqwest::Client, StartError> {
         .map_err(|error| StartError::Actors(error.to_string()))
 }
 
-fn master_key(dir: &Path, file: Option<&Path>) -> Result<MasterKey, StartError> {
+/// The key, and where it was made if it is new.
+fn master_key(dir: &Path, file: Option<&Path>) -> Result<(MasterKey, Option<PathBuf>), StartError> {
     let beside = key_beside(dir);
-    let is_new = file.is_none() && MasterKey::from_environment()?.is_none() && !beside.exists();
-    if is_new { Ok(MasterKey::create_at(&beside)?) } else { existing_master_key(dir, file) }
+    // A store whose key is gone is not a new one: another key would only hide the loss.
+    let is_new = file.is_none()
+        && MasterKey::from_environment()?.is_none()
+        && !beside.exists()
+        && !holds_store(dir);
+    if is_new {
+        Ok((MasterKey::create_at(&beside)?, Some(beside)))
+    } else {
+        Ok((existing_master_key(dir, file)?, None))
+    }
 }
 
 /// The key of a directory that has one already.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keybaton_actors::shared::Shared;
-use keybaton_adapters::store::OpenError;
+use keybaton_adapters::store::{OpenError, holds_store};
 use keybaton_adapters::{Embedded, Options};
 use keybaton_messages::{PairId, Timestamp};
 use keybaton_ports::{Journal, Refusal, TaskJournal, TaskState};
@@ -107,7 +107,7 @@ pub async fn read_status(dir: &Path, key_file: Option<&Path>) -> Result<NodeStat
 
 /// Opens a directory that nobody works on, without making anything.
 pub(crate) fn open_stopped(dir: &Path, key_file: Option<&Path>) -> Result<Embedded, StartError> {
-    if !dir.is_dir() {
+    if !holds_store(dir) {
         return Err(OpenError::Missing { dir: dir.to_owned() }.into());
     }
     let key = existing_master_key(dir, key_file)?;

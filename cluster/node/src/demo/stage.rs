@@ -133,7 +133,8 @@ impl Place {
 /// Reads the plan of the directory, or writes this one.
 ///
 /// # Errors
-/// When the directory holds another plan: a run is never continued as another one.
+/// When the directory holds another plan, since a run is never continued as another one, or
+/// somebody else's files.
 pub fn settle_plan(dir: &Path, plan: &Plan) -> anyhow::Result<bool> {
     let path = dir.join("demo.json");
     if path.exists() {
@@ -149,6 +150,14 @@ pub fn settle_plan(dir: &Path, plan: &Plan) -> anyhow::Result<bool> {
         return Ok(true);
     }
     let partial = dir.join("demo.json.partial");
+    let mut names = std::fs::read_dir(dir)?.filter_map(|entry| Some(entry.ok()?.path()));
+    if let Some(other) = names.find(|path| *path != partial) {
+        bail!(
+            "{} holds {}, which is not a demo's; choose an empty directory",
+            dir.display(),
+            Path::new(other.file_name().unwrap_or_default()).display()
+        );
+    }
     std::fs::write(&partial, serde_json::to_vec(plan)?)?;
     std::fs::rename(&partial, &path)?;
     Ok(false)
