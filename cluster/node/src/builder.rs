@@ -104,8 +104,8 @@ impl NodeBuilder {
         }
         let (key, made) = master_key(&self.dir, self.master_key.as_deref())?;
         let embedded = Embedded::open(&self.dir, key, &Options::default()).inspect_err(|_| {
-            if let Some(made) = made {
-                // A key that opens nothing; one that cannot be removed opens nothing either.
+            // A key that opens nothing; one that cannot be removed opens nothing either.
+            if let Some(made) = made.filter(|_| !holds_store(&self.dir)) {
                 let _ = std::fs::remove_file(made);
             }
         })?;
