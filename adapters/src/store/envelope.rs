@@ -14,6 +14,7 @@ use keybaton_messages::{TenantId, wire};
 use keybaton_ports::Entropy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::store::keys::Keyring;
@@ -23,6 +24,10 @@ const MAGIC: [u8; 2] = *b"KE";
 const NONCE_BYTES: usize = 24;
 const TAG_BYTES: usize = 16;
 const HEAD_BYTES: usize = 2 + 2 + 4 + NONCE_BYTES;
+
+/// Associated data up to this many bytes needs no allocation: the lengths, the names, and a key of
+/// two names and a number.
+const AAD_BYTES: usize = 256;
 
 /// Where a value lies. It opens nowhere else.
 #[derive(Clone, Copy)]
@@ -209,11 +214,11 @@ impl Sealer {
         }
     }
 
-    fn associated(&self, place: &Place<'_>) -> Vec<u8> {
+    fn associated(&self, place: &Place<'_>) -> SmallVec<[u8; AAD_BYTES]> {
         let schema = place.schema.to_be_bytes();
         let parts: [&[u8]; 5] =
             [&self.store_id, place.table.as_bytes(), place.key, &schema, place.clear];
-        let mut aad = Vec::with_capacity(128);
+        let mut aad = SmallVec::new();
         for part in parts {
             aad.extend_from_slice(&(part.len() as u64).to_be_bytes());
             aad.extend_from_slice(part);

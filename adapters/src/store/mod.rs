@@ -22,8 +22,8 @@ mod error;
 mod keys;
 mod meta;
 mod rows;
+mod ticket;
 mod writer;
-mod writer_slot;
 
 pub use backend::BackendSource;
 pub use directory::{Notice, holds_store};

@@ -31,11 +31,11 @@ use crate::limits::{
     BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, COMMIT_TRIES_MAX, FREE_BYTES_MIN, WRITE_QUEUE_MAX,
 };
 use crate::store::database::{Database, Failure, Reader};
-use crate::store::writer_slot::Slot;
+use crate::store::ticket::{Job, Ticket};
 use crate::store::{DataDir, Down, Fault, Tables};
 
 /// One operation on rows.
-pub(crate) trait Work: Send + 'static {
+pub(crate) trait Work: Send + Sized + 'static {
     /// What its caller is told.
     type Answer: Send + 'static;
 
@@ -74,7 +74,8 @@ pub(crate) struct Store {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Box<dyn Job>>,
+    /// Each with about how much it writes.
+    jobs: VecDeque<(Arc<dyn Job>, usize)>,
     is_led: bool,
 }
 
@@ -123,17 +124,18 @@ impl Store {
 
     /// Queues an operation, and commits it here if nobody else is committing. The answer comes
     /// once it is durable, or refused.
-    pub(crate) fn submit<W: Work>(self: &Arc<Self>, work: W) -> Submission<W::Answer> {
-        let slot = Slot::new();
-        if self.enqueue(work, &slot) {
+    pub(crate) fn submit<W: Work>(self: &Arc<Self>, work: W) -> Submission<W> {
+        let bytes = work.bytes();
+        let ticket = Ticket::new(work);
+        if self.enqueue(Arc::clone(&ticket), bytes) {
             let lead = Lead { store: Arc::clone(self), is_over: false };
             lead.commit_and_hand_over();
         }
-        Submission(slot)
+        Submission(ticket)
     }
 
     /// Says whether the caller is to commit.
-    fn enqueue<W: Work>(&self, work: W, slot: &Arc<Slot<W::Answer>>) -> bool {
+    fn enqueue<W: Work>(&self, ticket: Arc<Ticket<W>>, bytes: usize) -> bool {
         let mut queue = self.queue.lock();
         let refused = if let Some(why) = &*self.stopped.borrow() {
             Some(why.clone())
@@ -143,21 +145,21 @@ impl Store {
             None
         };
         if let Some(why) = refused {
-            slot.answer(Err(Down::Unavailable(why)));
+            ticket.fail(Down::Unavailable(why));
             return false;
         }
-        queue.jobs.push_back(Box::new(Queued { work, slot: Arc::clone(slot), answer: None }));
+        queue.jobs.push_back((ticket, bytes));
         !std::mem::replace(&mut queue.is_led, true)
     }
 
     /// Commits a batch and delivers its answers.
-    fn carry_out(&self, mut jobs: Vec<Box<dyn Job>>) {
+    fn carry_out(&self, batch: &Batch) {
         let mut reached_commit = false;
         for attempt in 1.. {
-            let failure = match self.attempt(&mut jobs) {
+            let failure = match self.attempt(&batch.0) {
                 Ok(()) => {
                     self.residents.iter().for_each(|r| r.committed());
-                    jobs.iter_mut().for_each(|job| job.deliver());
+                    batch.0.iter().for_each(|job| job.deliver());
                     return;
                 }
                 Err(failure) => failure,
@@ -177,18 +179,15 @@ impl Store {
                     failure.fault,
                     self.dir.path().display()
                 );
-                self.stop(why, jobs, reached_commit);
+                self.stop(why, &batch.0, reached_commit);
                 return;
             }
         }
     }
 
-    fn attempt(&self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
-        if jobs.is_empty() {
-            return Ok(());
-        }
+    fn attempt(&self, jobs: &[Arc<dyn Job>]) -> Result<(), Failure> {
         self.database.write(|tables| {
-            jobs.iter_mut().try_for_each(|job| job.apply(tables))?;
+            jobs.iter().try_for_each(|job| job.apply(tables))?;
             if tables.is_changed() {
                 self.residents.iter().try_for_each(|r| r.before_commit(tables))?;
             }
@@ -204,7 +203,7 @@ impl Store {
     }
 
     /// Ends the store: nothing is written after this, and whoever runs the node is told.
-    fn stop(&self, why: String, jobs: Vec<Box<dyn Job>>, reached_commit: bool) {
+    fn stop(&self, why: String, jobs: &[Arc<dyn Job>], reached_commit: bool) {
         tracing::error!("{why}");
         self.stopped.send_replace(Some(why.clone()));
         let queued = std::mem::take(&mut self.queue.lock().jobs);
@@ -213,8 +212,10 @@ impl Store {
         } else {
             Down::Unavailable(why.clone())
         };
-        jobs.into_iter().for_each(|mut job| job.fail(down.clone()));
-        queued.into_iter().for_each(|mut job| job.fail(Down::Unavailable(why.clone())));
+        jobs.iter().for_each(|job| job.fail(down.clone()));
+        for (job, _) in queued {
+            job.fail(Down::Unavailable(why.clone()));
+        }
     }
 }
 
@@ -249,8 +250,8 @@ impl Lead {
     /// Commits what is queued, at most one batch; over when nothing is left.
     fn commit(&mut self) {
         let batch = self.store.queue.lock().take_batch();
-        if !batch.is_empty() {
-            self.store.carry_out(batch);
+        if !batch.0.is_empty() {
+            self.store.carry_out(&batch);
         }
         let mut queue = self.store.queue.lock();
         if queue.jobs.is_empty() {
@@ -269,89 +270,53 @@ impl Drop for Lead {
         // whoever comes next commits what is queued.
         if std::thread::panicking() {
             let why = "the store stopped: a fault in keybaton itself; start again".to_owned();
-            self.store.stop(why, Vec::new(), true);
+            self.store.stop(why, &[], true);
         }
         self.store.queue.lock().is_led = false;
     }
 }
 
 impl Queue {
-    fn take_batch(&mut self) -> Vec<Box<dyn Job>> {
+    fn take_batch(&mut self) -> Batch {
         let mut batch = Vec::new();
         let mut bytes = 0;
         while batch.len() < BATCH_OPERATIONS_MAX && bytes < BATCH_BYTES_MAX {
-            let Some(job) = self.jobs.pop_front() else {
+            let Some((job, job_bytes)) = self.jobs.pop_front() else {
                 break;
             };
-            if !job.is_left() {
-                bytes += job.bytes();
-                batch.push(job);
-            }
+            bytes += job_bytes;
+            batch.push(job);
         }
-        batch
+        Batch(batch)
+    }
+}
+
+/// Operations of one transaction.
+struct Batch(Vec<Arc<dyn Job>>);
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let lost = Down::Unknown("a fault in keybaton itself".into());
+            self.0.iter().for_each(|job| job.fail(lost.clone()));
+        }
     }
 }
 
 /// An operation's future answer.
-pub(crate) struct Submission<A>(Arc<Slot<A>>);
+pub(crate) struct Submission<W: Work>(Arc<Ticket<W>>);
 
-impl<A> Future for Submission<A> {
-    type Output = Result<A, Down>;
+impl<W: Work> Future for Submission<W> {
+    type Output = Result<W::Answer, Down>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.poll(context)
     }
 }
 
-impl<A> Drop for Submission<A> {
+impl<W: Work> Drop for Submission<W> {
     fn drop(&mut self) {
         self.0.leave();
-    }
-}
-
-trait Job: Send {
-    fn bytes(&self) -> usize;
-    fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
-    fn deliver(&mut self);
-    fn fail(&mut self, down: Down);
-    fn is_left(&self) -> bool;
-}
-
-struct Queued<W: Work> {
-    work: W,
-    slot: Arc<Slot<W::Answer>>,
-    answer: Option<W::Answer>,
-}
-
-impl<W: Work> Job for Queued<W> {
-    fn bytes(&self) -> usize {
-        self.work.bytes()
-    }
-
-    fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault> {
-        self.answer = Some(self.work.apply(tables)?);
-        Ok(())
-    }
-
-    fn deliver(&mut self) {
-        let answer = self.answer.take();
-        self.slot.answer(
-            answer.ok_or_else(|| Down::Unknown("the operation was not carried out".into())),
-        );
-    }
-
-    fn fail(&mut self, down: Down) {
-        self.slot.answer(Err(down));
-    }
-
-    fn is_left(&self) -> bool {
-        self.slot.is_left()
-    }
-}
-
-impl<W: Work> Drop for Queued<W> {
-    fn drop(&mut self) {
-        self.slot.answer(Err(Down::Unknown("the operation was dropped".into())));
     }
 }
 
