@@ -26,17 +26,13 @@ fn kill(shared: &Shared, pair: &PairId, victim: Victim) {
         Victim::Tenant => {
             let rotation = shared.rotations.get(pair).expect("there is one").clone();
             let tenant = rotation.try_get_supervisor();
-            tenant
-                .expect("every pair has its tenant's supervisor")
-                .kill();
+            tenant.expect("every pair has its tenant's supervisor").kill();
         }
         Victim::Rotation => shared.rotations.get(pair).expect("there is one").kill(),
         Victim::Task => {
             for name in ["holder", "worker-0"] {
-                let key = TaskKey {
-                    tenant: pair.tenant.clone(),
-                    task: name.parse().expect("a name"),
-                };
+                let key =
+                    TaskKey { tenant: pair.tenant.clone(), task: name.parse().expect("a name") };
                 let entry = shared.tasks.get(&key).expect("spawned");
                 if let Some(actor) = entry.actor() {
                     actor.kill();
@@ -129,10 +125,7 @@ async fn the_broker_dies_and_no_holder_is_forgotten() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scheduler_sweeper_and_shipper_die_and_nobody_notices() {
-    let (scheduler, sweeper, shipper) = (
-        survives(Victim::Scheduler),
-        survives(Victim::Sweeper),
-        survives(Victim::Shipper),
-    );
+    let (scheduler, sweeper, shipper) =
+        (survives(Victim::Scheduler), survives(Victim::Sweeper), survives(Victim::Shipper));
     tokio::join!(scheduler, sweeper, shipper);
 }

@@ -38,11 +38,7 @@ enum How {
 
 async fn survives(fault: &str, script: &str, how: How) {
     let world = World::with(Setup {
-        class: if how == How::ClassB {
-            Class::B
-        } else {
-            Class::A
-        },
+        class: if how == How::ClassB { Class::B } else { Class::A },
         ..Setup::default()
     })
     .await;
@@ -89,10 +85,7 @@ async fn survives(fault: &str, script: &str, how: How) {
         serde_json::to_string_pretty(&verdict).expect("JSON")
     );
     assert!(verdict.old_key_dead, "{fault} {how:?}");
-    assert_eq!(
-        verdict.live_keys.expected, verdict.live_keys.found,
-        "{fault} {how:?}"
-    );
+    assert_eq!(verdict.live_keys.expected, verdict.live_keys.found, "{fault} {how:?}");
 }
 
 async fn all(how: How) {

@@ -1,8 +1,12 @@
 //! Does the whole do what people are told? One story, one file; a test's name says what it proves.
 
 mod actors_die;
+mod bad_input;
 mod examples;
 mod faults;
+mod kill_and_restart;
+mod naive;
 mod rotation;
+mod secrets_do_not_spill;
 mod tasks;
 mod triggers;

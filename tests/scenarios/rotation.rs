@@ -67,28 +67,16 @@ async fn a_class_a_rotation_tells_its_story_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_class_b_rotation_empties_the_old_key_before_it_asks_for_the_new_one() {
-    let world = World::with(Setup {
-        class: Class::B,
-        ..Setup::default()
-    })
-    .await;
+    let world = World::with(Setup { class: Class::B, ..Setup::default() }).await;
     world.provision("acme").await;
     let deeds = vec![Deed::Chat(20); 12];
-    let handle = world
-        .spawn("acme", "worker", Role::of(deeds).resting(20))
-        .await;
+    let handle = world.spawn("acme", "worker", Role::of(deeds).resting(20)).await;
     world.strings.came("worker", 1, Place::After).await;
 
     let told = story(&world).await;
 
-    assert_eq!(
-        told.first().map(|event| event.kind),
-        Some(EventKind::Initiated)
-    );
-    assert_eq!(
-        told.last().map(|event| event.kind),
-        Some(EventKind::Complete)
-    );
+    assert_eq!(told.first().map(|event| event.kind), Some(EventKind::Initiated));
+    assert_eq!(told.last().map(|event| event.kind), Some(EventKind::Complete));
     let view = world.node().watch(&world.pair("acme")).borrow().clone();
     let phases: Vec<_> = view
         .timeline
@@ -120,11 +108,7 @@ async fn a_rotation_waits_for_the_holder_of_a_session_and_the_old_key_lives_as_l
     let holders = world.node().holders(&world.pair("acme"), Version(1));
     assert_eq!(holders.len(), 1, "{holders:?}");
     assert_eq!(holders[0].task.as_str(), "holder");
-    assert_eq!(
-        world.simulator().snapshot().keys_alive,
-        2,
-        "the old key lives beside the new one"
-    );
+    assert_eq!(world.simulator().snapshot().keys_alive, 2, "the old key lives beside the new one");
 
     // The step ends; its call still goes out under the old key, and only then is it handed over.
     world.strings.release("holder", 1);
@@ -181,11 +165,7 @@ async fn an_abort_before_promote_leaves_one_key_and_after_promote_it_names_the_r
     let why = ended.expect_err("it was aborted").to_string();
     assert!(why.contains("Aborted"), "{why}");
     world.debts_paid("acme").await;
-    assert_eq!(
-        world.simulator().snapshot().keys_alive,
-        1,
-        "the staged key is revoked"
-    );
+    assert_eq!(world.simulator().snapshot().keys_alive, 1, "the staged key is revoked");
 
     world.simulator().heal();
     world.strings.hang("holder", 0, Place::Before, Cue::Hold);
@@ -213,27 +193,19 @@ async fn an_imported_key_is_tried_out_handed_out_and_rotated_like_any_other() {
     let key_id = format!("acme/agents/{}", seeded.key_id);
     let secret = || {
         let secret = Secret::new(seeded.secret.expose().as_bytes().to_vec());
-        secret
-            .map_err(|refusal| refusal.to_string())
-            .expect("a key")
+        secret.map_err(|refusal| refusal.to_string()).expect("a key")
     };
     let import = world.node().import("acme", PROVIDER, &key_id, secret());
     let import = soon("an import", import).await.expect("accepted");
     world.complete(&import).await;
-    assert_eq!(
-        world.simulator().snapshot().keys_alive,
-        1,
-        "none was issued"
-    );
+    assert_eq!(world.simulator().snapshot().keys_alive, 1, "none was issued");
 
     let again = world.node().import("acme", PROVIDER, &key_id, secret());
     let again = soon("an import", again).await.expect_err("known already");
     assert!(again.to_string().contains("known already"), "{again}");
 
     let deeds = vec![Deed::Chat(10); 10];
-    let handle = world
-        .spawn("acme", "worker", Role::of(deeds).resting(10))
-        .await;
+    let handle = world.spawn("acme", "worker", Role::of(deeds).resting(10)).await;
     world.strings.came("worker", 0, Place::After).await;
     let rotation = world.rotate("acme").await;
     world.complete(&rotation).await;
@@ -252,9 +224,7 @@ async fn a_bad_import_is_never_handed_out_and_never_revoked() {
     let wrong = wrong.map_err(|refusal| refusal.to_string()).expect("text");
 
     let import = world.node().import("acme", PROVIDER, &key_id, wrong);
-    let import = soon("an import", import)
-        .await
-        .expect("accepted, to be tried out");
+    let import = soon("an import", import).await.expect("accepted, to be tried out");
 
     let ended = soon("its end", world.node().finished(&import)).await;
     ended.expect_err("the provider refuses it");
@@ -262,11 +232,7 @@ async fn a_bad_import_is_never_handed_out_and_never_revoked() {
     let view = world.node().watch(&world.pair("acme")).borrow().clone();
     let active = view.record.as_ref().and_then(|record| record.active);
     assert_eq!(active, Some(Version(1)));
-    assert_eq!(
-        world.simulator().snapshot().keys_alive,
-        2,
-        "a key that is not ours is not revoked"
-    );
+    assert_eq!(world.simulator().snapshot().keys_alive, 2, "a key that is not ours is not revoked");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -277,9 +243,7 @@ async fn an_emergency_does_not_wait_for_a_stuck_holder_beyond_its_deadline() {
     world.provision("acme").await;
     // One holder is stuck in its own code, one in a stream that would go on for a minute.
     world.strings.hang("stuck", 0, Place::Before, Cue::Hold);
-    let stuck = world
-        .spawn("acme", "stuck", Role::of([Deed::Chat(5)]).keeping())
-        .await;
+    let stuck = world.spawn("acme", "stuck", Role::of([Deed::Chat(5)]).keeping()).await;
     let stream = Role::of([Deed::Stream(6_000), Deed::Chat(5)]).keeping();
     let streaming = world.spawn("acme", "streaming", stream).await;
     world.strings.came("stuck", 0, Place::Before).await;
@@ -293,19 +257,9 @@ async fn an_emergency_does_not_wait_for_a_stuck_holder_beyond_its_deadline() {
     let began = view.timeline.iter().find(|mark| mark.rotation == rotation);
     let began = began.expect("a beginning").at;
     let dead = view.timeline.last().expect("an end").at;
-    assert!(
-        dead.0 - began.0 >= 2_900,
-        "the stuck holder was given until the deadline"
-    );
-    assert!(
-        dead.0 - began.0 < 30_000,
-        "dead by the deadline and a little"
-    );
-    assert_eq!(
-        world.strings.times("stuck", 0, Place::After),
-        0,
-        "it is still stuck"
-    );
+    assert!(dead.0 - began.0 >= 2_900, "the stuck holder was given until the deadline");
+    assert!(dead.0 - began.0 < 30_000, "dead by the deadline and a little");
+    assert_eq!(world.strings.times("stuck", 0, Place::After), 0, "it is still stuck");
 
     world.strings.release("stuck", 0);
     // The stream is repeated under the new key; a minute of it would be too long here.

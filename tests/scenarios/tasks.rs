@@ -28,9 +28,7 @@ async fn a_step_that_panics_is_taken_again_and_the_steps_before_it_are_not() {
     let world = opened().await;
     world.strings.hang("fragile", 2, Place::Before, Cue::Panic);
     world.strings.hang("fragile", 3, Place::After, Cue::Panic);
-    let handle = world
-        .spawn("acme", "fragile", Role::of(vec![Deed::Chat(5); 5]))
-        .await;
+    let handle = world.spawn("acme", "fragile", Role::of(vec![Deed::Chat(5); 5])).await;
     let key = handle.key().clone();
 
     let role = soon("the task", handle.join()).await.expect("done");
@@ -39,12 +37,7 @@ async fn a_step_that_panics_is_taken_again_and_the_steps_before_it_are_not() {
     let times = |n| world.strings.times("fragile", n, Place::Before);
     assert_eq!([0, 1, 2, 3, 4].map(times), [1, 1, 2, 2, 1]);
     let results: Vec<_> = journal(&world, &key).await;
-    assert_eq!(
-        results,
-        [
-            "result 0", "result 1", "result 2", "result 3", "result 4", "state"
-        ]
-    );
+    assert_eq!(results, ["result 0", "result 1", "result 2", "result 3", "result 4", "state"]);
     let rules = |rules: &mut keybaton_oracle::Rules| rules.tasks_expected = Some(1);
     world.demand_held(&[], rules).await;
 }
@@ -114,32 +107,17 @@ async fn what_was_cut_is_repeated_looked_up_or_left_to_a_person_as_the_program_s
     assert_eq!(times("only-asks", Place::Before), 2);
     assert_eq!(times("idempotent", Place::Before), 2);
     assert_eq!(times("took-place", Place::Look), 1);
-    assert_eq!(
-        times("took-place", Place::Before),
-        1,
-        "it was found, and not repeated"
-    );
+    assert_eq!(times("took-place", Place::Before), 1, "it was found, and not repeated");
     assert_eq!(times("did-not", Place::Look), 1);
-    assert_eq!(
-        times("did-not", Place::Before),
-        2,
-        "it was not found, so it is taken"
-    );
+    assert_eq!(times("did-not", Place::Before), 2, "it was not found, so it is taken");
     assert_eq!(times("blind", Place::Before), 1, "never guess");
     let seen = world.strings.seen("idempotent");
-    let idems: Vec<_> = seen
-        .iter()
-        .filter(|seen| seen.n == 1)
-        .map(|seen| seen.idem)
-        .collect();
+    let idems: Vec<_> = seen.iter().filter(|seen| seen.n == 1).map(|seen| seen.idem).collect();
     assert!(
         idems.windows(2).all(|two| two[0] == two[1]),
         "a repetition carries the same idempotency key"
     );
-    assert!(
-        seen.last().is_some_and(|seen| seen.is_repeat),
-        "and the program is told"
-    );
+    assert!(seen.last().is_some_and(|seen| seen.is_repeat), "and the program is told");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,11 +125,7 @@ async fn a_side_effect_happens_once_at_the_provider_across_a_crash() {
     let mut world = opened().await;
     for name in ["before", "after"] {
         let role = Role::of([Deed::Chat(5), Deed::Tool(5), Deed::Tool(5)]);
-        let place = if name == "before" {
-            Place::Before
-        } else {
-            Place::After
-        };
+        let place = if name == "before" { Place::Before } else { Place::After };
         world.strings.hang(name, 1, place, Cue::Hold);
         let _handle = world.spawn("acme", name, role).await;
         world.strings.came(name, 1, place).await;
@@ -173,9 +147,7 @@ async fn a_side_effect_happens_once_at_the_provider_across_a_crash() {
 async fn a_cancelled_task_ends_at_its_boundary_and_its_step_is_not_cut() {
     let world = opened().await;
     world.strings.hang("tired", 1, Place::Before, Cue::Hold);
-    let handle = world
-        .spawn("acme", "tired", Role::of(vec![Deed::Chat(5); 4]))
-        .await;
+    let handle = world.spawn("acme", "tired", Role::of(vec![Deed::Chat(5); 4])).await;
     let key = handle.key().clone();
     world.strings.came("tired", 1, Place::Before).await;
 
@@ -184,17 +156,12 @@ async fn a_cancelled_task_ends_at_its_boundary_and_its_step_is_not_cut() {
 
     let ended = soon("the end", handle.join()).await;
     assert!(matches!(ended, Err(TaskFailure::Cancelled)), "{ended:?}");
-    assert_eq!(
-        journal(&world, &key).await,
-        ["result 0", "result 1", "state"]
-    );
+    assert_eq!(journal(&world, &key).await, ["result 0", "result 1", "state"]);
     assert_eq!(world.strings.times("tired", 2, Place::Before), 0);
 
     // Also one that only waits: for the key of a tenant whose provider does not answer.
     world.arm("issue@globex:1x*=server-error");
-    let waiting = world
-        .spawn("globex", "patient", Role::of([Deed::Chat(5)]).keeping())
-        .await;
+    let waiting = world.spawn("globex", "patient", Role::of([Deed::Chat(5)]).keeping()).await;
     waiting.cancel();
     let ended = soon("the end", waiting.join()).await;
     assert!(matches!(ended, Err(TaskFailure::Cancelled)), "{ended:?}");
@@ -211,44 +178,26 @@ async fn a_kind_that_this_node_does_not_know_waits_for_one_that_does() {
 
     world.setup.knows_puppets = false;
     world.start().await;
-    let handle = world
-        .node()
-        .task::<Puppet>("acme", "foreign")
-        .expect("known");
-    match soon("a word", handle.join())
-        .await
-        .expect_err("nobody knows how")
-    {
+    let handle = world.node().task::<Puppet>("acme", "foreign").expect("known");
+    match soon("a word", handle.join()).await.expect_err("nobody knows how") {
         TaskFailure::Parked(why) => assert!(why.contains("does not know the kind"), "{why}"),
         other => panic!("{other:?}"),
     }
-    let refused = world
-        .node()
-        .spawn::<Puppet>("acme", PROVIDER, "foreign", role);
+    let refused = world.node().spawn::<Puppet>("acme", PROVIDER, "foreign", role);
     let refused = refused.await.err().expect("an unknown kind");
-    assert!(
-        refused.to_string().contains("NodeBuilder::program"),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains("NodeBuilder::program"), "{refused}");
     world.stop().await;
 
     world.setup.knows_puppets = true;
     world.start().await;
-    let handle = world
-        .node()
-        .task::<Puppet>("acme", "foreign")
-        .expect("known");
+    let handle = world.node().task::<Puppet>("acme", "foreign").expect("known");
     let role = soon("the task", handle.join()).await.expect("done");
     assert_eq!(role.outcomes.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_node_says_when_to_try_again_and_has_room_when_a_task_ends() {
-    let world = World::with(Setup {
-        tasks_max: 2,
-        ..Setup::default()
-    })
-    .await;
+    let world = World::with(Setup { tasks_max: 2, ..Setup::default() }).await;
     world.provision("acme").await;
     let role = || Role::of(vec![Deed::Nothing; 2]);
     world.strings.hang("a", 0, Place::Before, Cue::Hold);
@@ -256,10 +205,7 @@ async fn a_full_node_says_when_to_try_again_and_has_room_when_a_task_ends() {
     let a = world.spawn("acme", "a", role()).await;
     let b = world.spawn("acme", "b", role()).await;
 
-    let full = world
-        .node()
-        .spawn::<Puppet>("acme", PROVIDER, "c", role())
-        .await;
+    let full = world.node().spawn::<Puppet>("acme", PROVIDER, "c", role()).await;
     let Err(SpawnError::Busy { after }) = full else {
         panic!("two are all that it admits");
     };
@@ -288,10 +234,7 @@ async fn the_same_id_is_the_same_task_and_another_input_is_refused() {
     assert_eq!(world.strings.times("report", 0, Place::Before), 1);
 
     let other = Role::of(vec![Deed::Nothing; 3]);
-    let taken = world
-        .node()
-        .spawn::<Puppet>("acme", PROVIDER, "report", other)
-        .await;
+    let taken = world.node().spawn::<Puppet>("acme", PROVIDER, "report", other).await;
     assert!(matches!(taken, Err(SpawnError::Journal(TaskError::Taken))));
 
     // Another tenant's task of the same name is another task.
@@ -323,13 +266,9 @@ async fn a_caller_can_list_tasks_and_read_why_one_failed() {
 
     let failed = soon("doomed", doomed.join()).await.expect_err("it fails");
     assert!(failed.to_string().contains("by cue"), "{failed}");
-    let parked = soon("puzzled", puzzled.join())
-        .await
-        .expect_err("it is parked");
+    let parked = soon("puzzled", puzzled.join()).await.expect_err("it is parked");
     assert!(matches!(parked, TaskFailure::Parked(_)), "{parked}");
-    soon("clumsy", clumsy.join())
-        .await
-        .expect("one refusal is tried again");
+    soon("clumsy", clumsy.join()).await.expect("one refusal is tried again");
     soon("theirs", theirs.join()).await.expect("done");
 
     let acme = world.pair("acme").tenant;
@@ -347,14 +286,7 @@ async fn a_caller_can_list_tasks_and_read_why_one_failed() {
             (key.task.as_str(), state)
         })
         .collect();
-    assert_eq!(
-        states,
-        [
-            ("clumsy", "done"),
-            ("doomed", "failed"),
-            ("puzzled", "parked")
-        ]
-    );
+    assert_eq!(states, [("clumsy", "done"), ("doomed", "failed"), ("puzzled", "parked")]);
     assert_eq!(world.node().tasks(None).len(), 4);
 }
 
@@ -371,19 +303,47 @@ async fn a_resting_session_holder_is_asked_and_hands_over_at_once() {
     world.complete(&rotation).await;
 
     let entries = journal(&world, &key).await;
-    assert_eq!(
-        entries,
-        ["result 0", "checkpoint 1"],
-        "it persisted what it knew first"
-    );
-    assert_eq!(
-        world.strings.times("sleeper", 1, Place::Before),
-        0,
-        "and rests on"
-    );
+    assert_eq!(entries, ["result 0", "checkpoint 1"], "it persisted what it knew first");
+    assert_eq!(world.strings.times("sleeper", 1, Place::Before), 0, "and rests on");
     let pair = world.pair("acme");
     let holders = world.node().holders(&pair, keybaton::messages::Version(2));
     assert_eq!(holders.len(), 1, "with the new key in its hand");
     handle.cancel();
     soon("the end", handle.join()).await.expect_err("cancelled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parked_task_goes_on_when_a_person_has_looked() {
+    let world = opened().await;
+    world.strings.hang("puzzled", 1, Place::Before, Cue::Park);
+    let handle = world.spawn("acme", "puzzled", Role::of(vec![Deed::Chat(5); 3])).await;
+    let parked = soon("a word", handle.join()).await.expect_err("it is parked");
+    assert!(matches!(parked, TaskFailure::Parked(_)), "{parked}");
+
+    world.node().unpark("acme", "puzzled").expect("it is there");
+
+    let again = world.node().task::<Puppet>("acme", "puzzled").expect("known");
+    let is_going = |view: &keybaton::TaskView| !matches!(view.state, TaskState::Parked(_));
+    world.strings.came("puzzled", 2, Place::After).await;
+    assert!(is_going(&again.view()));
+    let role = soon("the task", again.join()).await.expect("done");
+    assert_eq!(role.outcomes.len(), 3);
+    world.demand_held(&[], |_| ()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_output_outlives_the_process_until_it_is_forgotten() {
+    let mut world = opened().await;
+    let handle = world.spawn("acme", "report", Role::of(vec![Deed::Chat(5); 2])).await;
+    let role = soon("the task", handle.join()).await.expect("done");
+    world.crash().await;
+    world.start().await;
+
+    let output = world.node().output::<Puppet>("acme", "report").await;
+    assert_eq!(output.expect("it is done"), Some(role));
+
+    soon("forgetting", world.node().forget("acme", "report")).await.expect("it has ended");
+    assert!(world.node().output::<Puppet>("acme", "report").await.is_err(), "it is gone");
+    let again = world.spawn("acme", "report", Role::of(vec![Deed::Nothing; 3])).await;
+    soon("another task", again.join()).await.expect("the id is free again");
 }

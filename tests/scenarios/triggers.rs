@@ -9,10 +9,7 @@ use keybaton_rotation::{Reason, Want};
 use keybaton_tests::harness::{Cue, Deed, PROVIDER, Place, Role, Setup, World, policy, soon};
 
 fn wanted() -> Want {
-    Want::Rotate {
-        target: None,
-        reason: Reason::Requested("a test".into()),
-    }
+    Want::Rotate { target: None, reason: Reason::Requested("a test".into()) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,13 +139,7 @@ async fn keys_are_rotated_by_time_without_anybody_asking() {
         let record = view.record.as_ref();
         record.is_some_and(|record| record.active >= Some(Version(4)))
     };
-    world
-        .until("acme", "a rotation by time after a crash", is_fourth)
-        .await;
-    let provider = world
-        .node()
-        .pair("acme", PROVIDER)
-        .expect("a pair")
-        .provider;
+    world.until("acme", "a rotation by time after a crash", is_fourth).await;
+    let provider = world.node().pair("acme", PROVIDER).expect("a pair").provider;
     assert_eq!(provider.as_str(), PROVIDER);
 }

@@ -25,7 +25,9 @@ pub fn keybaton() -> &'static Path {
 }
 
 fn build() -> PathBuf {
-    let mut cargo = Command::new(env!("CARGO"))
+    // Whoever runs the tests says which cargo; by hand it is the usual one.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = Command::new(cargo)
         .args(["build", "--package", "keybaton", "--bin", "keybaton"])
         .args(["--message-format", "json-render-diagnostics", "--quiet"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -33,13 +35,14 @@ fn build() -> PathBuf {
         .spawn()
         .expect("cargo runs");
     let stdout = BufReader::new(cargo.stdout.take().expect("piped"));
-    let executable =
-        Message::parse_stream(stdout).filter_map(Result::ok).find_map(|message| match message {
-            Message::CompilerArtifact(artifact) if artifact.target.name == "keybaton" => {
-                artifact.executable
-            }
-            _ => None,
-        });
+    let named = |message| match message {
+        Message::CompilerArtifact(artifact) if artifact.target.name == "keybaton" => {
+            artifact.executable
+        }
+        _ => None,
+    };
+    // Read to the end, or cargo would fail at its next line.
+    let executable = Message::parse_stream(stdout).filter_map(Result::ok).filter_map(named).last();
     assert!(cargo.wait().expect("cargo ends").success(), "keybaton builds");
     executable.expect("cargo names the program").into()
 }

@@ -3,14 +3,13 @@
 //! **Invariant:** a find names the place and the form, never the key.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::path::Path;
+
+use data_encoding::{BASE64, BASE64URL, HEXLOWER, HEXUPPER};
 
 /// A key is hunted in pieces of this many bytes, so that a cut-off one is found as well. Eight
 /// random letters meet by chance once in 10^14 places.
 const PIECE_BYTES: usize = 8;
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Something that must not be where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,44 +43,39 @@ impl Hunt {
         hunt
     }
 
-    /// Hunts one text as it stands.
+    /// Hunts what every secret of a kind begins with.
     #[must_use]
-    pub fn of_text(text: &str) -> Self {
+    pub fn of_beginnings(beginnings: &[&str]) -> Self {
         let mut hunt = Self::default();
-        hunt.add("as it is", text.as_bytes().to_vec());
+        for beginning in beginnings {
+            if beginning.len() >= PIECE_BYTES {
+                hunt.add_forms(beginning.as_bytes());
+            } else {
+                // Its encoded forms would be short enough to be an accident.
+                hunt.add("as it is", beginning.as_bytes().to_vec());
+            }
+        }
         hunt
     }
 
     fn add_forms(&mut self, piece: &[u8]) {
         self.add("as it is", piece.to_vec());
         self.add("backwards", piece.iter().rev().copied().collect());
-        let hex = |upper: bool| {
-            piece.iter().fold(String::new(), |mut text, byte| {
-                // Writing to a String cannot fail.
-                let _ = if upper { write!(text, "{byte:02X}") } else { write!(text, "{byte:02x}") };
-                text
-            })
-        };
-        self.add("hexadecimal", hex(false).into_bytes());
-        self.add("hexadecimal", hex(true).into_bytes());
+        self.add("hexadecimal", HEXLOWER.encode(piece).into_bytes());
+        self.add("hexadecimal", HEXUPPER.encode(piece).into_bytes());
+        let numbers: Vec<_> = piece.iter().map(ToString::to_string).collect();
         for separator in [", ", ","] {
-            let numbers: Vec<_> = piece.iter().map(ToString::to_string).collect();
             self.add("as a list of numbers", numbers.join(separator).into_bytes());
         }
         // Whatever stands before the piece, one of these three stands in the encoded text.
         for skipped in 0..3 {
             let whole = (piece.len() - skipped) / 3 * 3;
-            let encoded = base64(&piece[skipped..skipped + whole]);
-            let for_urls = encoded.iter().map(|c| match c {
-                b'+' => b'-',
-                b'/' => b'_',
-                other => *other,
-            });
-            let for_urls: Vec<_> = for_urls.collect();
+            let threes = &piece[skipped..skipped + whole];
+            let (encoded, for_urls) = (BASE64.encode(threes), BASE64URL.encode(threes));
             if for_urls != encoded {
-                self.add("base64 for URLs", for_urls);
+                self.add("base64", for_urls.into_bytes());
             }
-            self.add("base64", encoded);
+            self.add("base64", encoded.into_bytes());
         }
     }
 
@@ -127,16 +121,4 @@ impl Hunt {
         }
         finds
     }
-}
-
-fn base64(bytes: &[u8]) -> Vec<u8> {
-    let mut text = Vec::new();
-    for three in bytes.chunks_exact(3) {
-        let word = (u32::from(three[0]) << 16) | (u32::from(three[1]) << 8) | u32::from(three[2]);
-        for shift in [18, 12, 6, 0] {
-            let index = usize::try_from((word >> shift) & 63).expect("below 64");
-            text.push(BASE64[index]);
-        }
-    }
-    text
 }
