@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     fn secret(text: &str) -> Secret {
-        Secret::new(text.as_bytes().to_vec()).ok().expect("fits")
+        Secret::new(text.as_bytes().to_vec()).expect("fits")
     }
 
     #[test]
