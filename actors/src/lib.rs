@@ -27,6 +27,7 @@ mod issue_jobs;
 mod jobs;
 pub mod limits;
 pub mod program;
+pub mod rests;
 pub mod rotation_actor;
 pub mod scheduler;
 pub mod shared;

@@ -92,3 +92,10 @@ pub const GAUGES_EVERY: Duration = Duration::from_secs(5);
 /// Tenants that get gauges of their own; the same bound as `OpenBao`'s
 /// `maximum_gauge_cardinality`.
 pub const GAUGE_TENANTS_MAX: usize = 500;
+
+/// Longest rest that a task's wheel takes at once; its range is two years. A longer rest is looked
+/// at again then.
+pub const REST_WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Longest rest at all: more is a mistake, and would overflow the clock.
+pub const REST_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

@@ -223,6 +223,7 @@ pub(crate) type Taken = (Next, Vec<u8>);
 
 /// A program at work, its types hidden.
 pub(crate) trait Running: Send + Sync {
+    fn kind(&self) -> &'static str;
     fn credential_use(&self) -> CredentialUse;
     fn effects(&self) -> Effects;
     fn restart_policy(&self) -> RestartPolicy;
@@ -286,6 +287,10 @@ impl<P: Program> Live<P> {
 }
 
 impl<P: Program> Running for Live<P> {
+    fn kind(&self) -> &'static str {
+        P::KIND
+    }
+
     fn credential_use(&self) -> CredentialUse {
         self.program.credential_use(&self.state)
     }

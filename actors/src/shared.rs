@@ -21,6 +21,7 @@ use crate::broker_actor::BrokerMessage;
 use crate::fence::Fence;
 use crate::issue_jobs::IssueJobs;
 use crate::program::Programs;
+use crate::rests::Rests;
 use crate::rotation_actor::RotationMessage;
 use crate::scheduler::SchedulerMessage;
 use crate::stats::Stats;
@@ -107,6 +108,7 @@ pub struct Shared {
     pub programs: Programs,
     pub views: Views,
     pub stats: Stats,
+    pub rests: Rests,
     pub issue_jobs: IssueJobs,
     pub http: reqwest::Client,
     pub rotations: DashMap<PairId, ActorRef<RotationMessage>>,
@@ -137,6 +139,7 @@ impl Shared {
             programs,
             views: Views::default(),
             stats: Stats::default(),
+            rests: Rests::default(),
             issue_jobs: IssueJobs::default(),
             http,
             rotations: DashMap::new(),

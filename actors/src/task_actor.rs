@@ -57,7 +57,6 @@ pub struct TaskWork {
 
 /// What a claimed task has.
 struct Started {
-    kind: String,
     running: Box<dyn Running>,
     credential: CredentialHandle,
     session: Option<SessionLease>,
@@ -74,6 +73,13 @@ struct Started {
     rest_until: Option<Instant>,
 }
 
+impl Started {
+    fn rest_left(&self) -> Option<Duration> {
+        let left = self.rest_until?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+}
+
 /// Why the actor stops working on the task.
 enum Stop {
     /// The task ended, is parked, or the node stops: nothing more to do here.
@@ -84,42 +90,44 @@ enum Stop {
 
 impl Actor for TaskActor {
     type Msg = TaskMessage;
-    type State = TaskWork;
+    /// Boxed, because an actor's future holds its state several times.
+    type State = Box<TaskWork>;
     type Arguments = TaskArguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<TaskMessage>,
         arguments: TaskArguments,
-    ) -> Result<TaskWork, ActorProcessingErr> {
+    ) -> Result<Self::State, ActorProcessingErr> {
         let TaskArguments { shared, key, entry } = arguments;
         entry.set_actor(Some(myself.clone()));
         myself.cast(TaskMessage::Turn(0))?;
-        Ok(TaskWork { shared, key, entry, started: None, awaited: 0 })
+        Ok(Box::new(TaskWork { shared, key, entry, started: None, awaited: 0 }))
     }
 
     async fn handle(
         &self,
         myself: ActorRef<TaskMessage>,
         message: TaskMessage,
-        work: &mut TaskWork,
+        work: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let is_due = match message {
-            TaskMessage::Turn(number) => number == work.awaited,
-            TaskMessage::Wake => work.is_resting(),
+        let is_rung = match message {
+            TaskMessage::Turn(number) if number == work.awaited => true,
+            TaskMessage::Wake if work.rest_left().is_some() => false,
+            TaskMessage::Turn(_) | TaskMessage::Wake => return Ok(()),
         };
-        if !is_due {
-            return Ok(());
-        }
         // Boxed, so that an idle task does not carry the size of its busiest moment.
         match Box::pin(work.turn()).await {
-            Ok(Some(after)) => {
-                let awaited = work.await_next();
-                let _timer = myself.send_after(after, move || TaskMessage::Turn(awaited));
-                Ok(())
-            }
-            Ok(None) if work.is_resting() => Ok(()),
-            Ok(None) => myself.cast(TaskMessage::Turn(work.await_next())).map_err(Into::into),
+            Ok(()) => match work.rest_left() {
+                None => myself.cast(TaskMessage::Turn(work.await_next())).map_err(Into::into),
+                // Whoever was woken in its rest is rung at the end of it all the same.
+                Some(_) if !is_rung => Ok(()),
+                Some(left) => {
+                    let turn = work.await_next();
+                    work.shared.rests.ring_after(left, &myself, turn);
+                    Ok(())
+                }
+            },
             Err(Stop::Quietly) => {
                 work.entry.set_actor(None);
                 myself.stop(None);
@@ -136,15 +144,13 @@ impl TaskWork {
         self.awaited
     }
 
-    fn is_resting(&self) -> bool {
-        self.started
-            .as_ref()
-            .and_then(|started| started.rest_until)
-            .is_some_and(|until| until > Instant::now())
+    /// `None` when the task does not rest.
+    fn rest_left(&self) -> Option<Duration> {
+        self.started.as_ref().and_then(|started| started.rest_left())
     }
 
-    /// One boundary and, unless the task rests, one step. `Some`: come back after this long.
-    async fn turn(&mut self) -> Result<Option<Duration>, Stop> {
+    /// One boundary and, unless the task rests, one step.
+    async fn turn(&mut self) -> Result<(), Stop> {
         if self.started.is_none() {
             self.started = Some(Box::new(Box::pin(self.claim()).await?));
         }
@@ -152,9 +158,9 @@ impl TaskWork {
         let mut turn = Turn { shared: &self.shared, key: &self.key, entry: &self.entry, started };
         turn.obey_stop().await?;
         turn.take_credential().await?;
-        if turn.started.rest_until.is_some_and(|until| until > Instant::now()) {
+        if turn.started.rest_left().is_some() {
             turn.note_pause();
-            return Ok(None);
+            return Ok(());
         }
         turn.started.rest_until = None;
         turn.step().await

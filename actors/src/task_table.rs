@@ -33,14 +33,13 @@ pub struct TaskView {
 /// One task of this node.
 pub struct TaskEntry {
     view: Mutex<TaskView>,
-    /// Rings when the state changes or the node leaves the task. A step rings nobody: a node has
-    /// thousands of them in a second, and no one waits for one.
-    turned: Notify,
+    /// Rings when the state changes, the node leaves the task, or the task should stop waiting. A
+    /// step rings nobody: a node has thousands of them in a second, and no one waits for one.
+    bell: Notify,
     actor: Mutex<Option<ActorRef<TaskMessage>>>,
     cancelled: AtomicBool,
     /// Tries of the present step, also those that ended with a crash of the actor.
     tries: AtomicU32,
-    stop: Notify,
     live: Arc<AtomicUsize>,
 }
 
@@ -129,7 +128,7 @@ impl TaskTable {
     pub fn stop_all(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         for entry in &self.entries {
-            entry.value().stop.notify_waiters();
+            entry.value().bell.notify_waiters();
             entry.value().wake();
         }
     }
@@ -165,11 +164,10 @@ impl TaskEntry {
         };
         Self {
             view: Mutex::new(view),
-            turned: Notify::new(),
+            bell: Notify::new(),
             actor: Mutex::default(),
             cancelled: AtomicBool::new(false),
             tries: AtomicU32::new(0),
-            stop: Notify::new(),
             live,
         }
     }
@@ -189,21 +187,21 @@ impl TaskEntry {
     /// Waits until the task is not running any more, or the node has left it.
     pub async fn stopped(&self) -> TaskView {
         loop {
-            let turned = self.turned.notified();
-            tokio::pin!(turned);
-            turned.as_mut().enable();
+            let rung = self.bell.notified();
+            tokio::pin!(rung);
+            rung.as_mut().enable();
             let view = self.view();
             if view.state != TaskState::Running || view.is_left {
                 return view;
             }
-            turned.await;
+            rung.await;
         }
     }
 
     /// Asks the task to end at its next boundary.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
-        self.stop.notify_waiters();
+        self.bell.notify_waiters();
         self.wake();
     }
 
@@ -213,9 +211,9 @@ impl TaskEntry {
         self.cancelled.load(Ordering::SeqCst)
     }
 
-    /// Rings when the task should stop waiting: it was cancelled, or the node stops.
-    pub(crate) fn stop(&self) -> &Notify {
-        &self.stop
+    /// Rings, among other things, when the task was cancelled or the node stops.
+    pub(crate) fn bell(&self) -> &Notify {
+        &self.bell
     }
 
     pub(crate) fn set_actor(&self, actor: Option<ActorRef<TaskMessage>>) {
@@ -256,7 +254,7 @@ impl TaskEntry {
         let is_turned = before != (std::mem::discriminant(&view.state), view.is_left);
         drop(view);
         if is_turned {
-            self.turned.notify_waiters();
+            self.bell.notify_waiters();
         }
     }
 

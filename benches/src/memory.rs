@@ -20,7 +20,7 @@ use crate::stage::{Crew, PROVIDER, Play, Scratch, TENANT, runtime};
 const MANY: usize = 20_000;
 
 /// What an agent of this bench knows; its own data is not what is weighed.
-const STATE_BYTES: usize = 16;
+const STATE_BYTES: usize = 0;
 
 /// An idle task beside a bare actor.
 ///

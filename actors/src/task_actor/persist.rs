@@ -3,14 +3,14 @@
 //! **Invariant:** a checkpoint that belongs to a hand-over rides in the write of the result before
 //! it, so that a hand-over costs no write of its own.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use keybaton_messages::{Checkpoint, CheckpointReason};
 use keybaton_ports::{CheckpointRef, Entry, TaskError, TaskJournal, TaskState, TaskWrite};
 
 use super::Stop;
 use super::turn::Turn;
-use crate::limits::{RESULTS_PER_CHECKPOINT, STORE_RETRY_MAX, STORE_RETRY_MIN};
+use crate::limits::{REST_MAX, RESULTS_PER_CHECKPOINT, STORE_RETRY_MAX, STORE_RETRY_MIN};
 use crate::program::Next;
 use crate::task_table::TaskEntry;
 
@@ -22,7 +22,7 @@ impl Turn<'_> {
         next: Next,
         outcome: Vec<u8>,
         idem: [u8; 16],
-    ) -> Result<Option<Duration>, Stop> {
+    ) -> Result<(), Stop> {
         let ended = Instant::now();
         let (n, at) = (self.started.n, self.shared.ports.clock.now());
         let version = self.held_version();
@@ -45,13 +45,13 @@ impl Turn<'_> {
             self.release(ended);
         }
         match next {
-            Next::Continue => Ok(None),
+            Next::Continue => Ok(()),
             Next::Rest(rest) => {
-                self.started.rest_until = Some(ended + rest);
+                self.started.rest_until = Some(ended + rest.min(REST_MAX));
                 // The rest is the program's own wish; the pause ends when the task could go on.
                 self.take_credential().await?;
                 self.note_pause();
-                Ok(Some(rest))
+                Ok(())
             }
             Next::Done => Box::pin(self.finish()).await.and(Err(Stop::Quietly)),
         }
@@ -91,7 +91,7 @@ impl Turn<'_> {
             .map_err(|error| Stop::Broken(format!("task {}: {error}", self.key)))?;
         let checkpoint = Checkpoint {
             task: self.key.clone(),
-            kind: self.started.kind.clone(),
+            kind: self.started.running.kind().to_owned(),
             step: self.started.n,
             state,
             version: self.held_version(),

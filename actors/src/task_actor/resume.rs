@@ -77,7 +77,6 @@ impl TaskWork {
         let credential =
             CredentialHandle::new(self.shared.clone(), &pair, self.key.task.clone(), call_time_max);
         let mut started = Started {
-            kind: row.spec.kind,
             running,
             seen: None,
             credential,

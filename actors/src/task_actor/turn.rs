@@ -4,7 +4,7 @@
 //! nowhere else.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use keybaton_messages::{CheckpointReason, TaskKey, Version};
 use keybaton_ports::{Entry, TaskState};
@@ -86,16 +86,16 @@ impl Turn<'_> {
 
     pub(super) async fn acquire_session(&mut self) -> Result<(), Stop> {
         loop {
-            let stop = self.entry.stop().notified();
-            tokio::pin!(stop);
-            stop.as_mut().enable();
+            let rung = self.entry.bell().notified();
+            tokio::pin!(rung);
+            rung.as_mut().enable();
             if self.entry.is_cancelled() || self.shared.tasks.is_stopping() {
                 return self.obey_stop().await;
             }
             let credential = self.started.credential.clone();
             let acquired = tokio::select! {
                 acquired = credential.session() => acquired,
-                () = stop => continue,
+                () = rung => continue,
             };
             match acquired {
                 Ok(session) => {
@@ -122,7 +122,7 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) async fn step(&mut self) -> Result<Option<Duration>, Stop> {
+    pub(super) async fn step(&mut self) -> Result<(), Stop> {
         let allowed = self.started.running.restart_policy().attempts;
         if self.entry.tries() >= allowed {
             let why = format!("step {} crashed {allowed} times", self.started.n);
@@ -210,7 +210,7 @@ impl Turn<'_> {
         idem
     }
 
-    pub(super) async fn try_again(&mut self, why: String) -> Result<Option<Duration>, Stop> {
+    pub(super) async fn try_again(&mut self, why: String) -> Result<(), Stop> {
         let policy = self.started.running.restart_policy();
         let tries = self.entry.tries();
         if tries >= policy.attempts {
@@ -223,7 +223,7 @@ impl Turn<'_> {
         let wait = policy.pause(tries);
         self.entry.show(|view| view.waits_for = Some(format!("another try of its step: {why}")));
         self.started.rest_until = Some(Instant::now() + wait);
-        Ok(Some(wait))
+        Ok(())
     }
 
     pub(super) async fn finish(&mut self) -> Result<(), Stop> {
@@ -238,7 +238,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    pub(super) async fn fail(&mut self, why: String) -> Result<Option<Duration>, Stop> {
+    pub(super) async fn fail(&mut self, why: String) -> Result<(), Stop> {
         tracing::warn!(task = %self.key, why, "task failed");
         self.started.session = None;
         self.append_state(TaskState::Failed(why.clone())).await?;
@@ -246,7 +246,7 @@ impl Turn<'_> {
         Err(Stop::Quietly)
     }
 
-    pub(super) async fn park(&mut self, why: String) -> Result<Option<Duration>, Stop> {
+    pub(super) async fn park(&mut self, why: String) -> Result<(), Stop> {
         tracing::warn!(task = %self.key, why, "task parked; a person must look");
         self.started.session = None;
         self.append_state(TaskState::Parked(why.clone())).await?;
