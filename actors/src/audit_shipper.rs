@@ -1,21 +1,27 @@
 //! Ships sealed audit records from the journal to the sink.
 //!
+//! Pairs gather while a shipment is under way; the next one takes all of them. So the sink syncs as
+//! often as it can, and not once for every transition of every pair.
+//!
 //! **Invariant:** ships in order and from where the last shipment ended; the sink leaves out what
 //! it has, so shipping twice is harmless.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use keybaton_messages::PairId;
+use keybaton_ports::limits::AUDIT_PAGE_MAX;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::limits::STORE_RETRY_MAX;
+use crate::limits::{PAIRS_PER_SHIPMENT, STORE_RETRY_MAX};
 use crate::shared::Shared;
 
 /// What the AuditShipper is told.
 pub enum AuditMessage {
     /// This pair has new records.
     Ship(PairId),
+    /// Ship what has gathered.
+    Go,
     /// Say when everything so far is shipped.
     Flush(tokio::sync::oneshot::Sender<()>),
 }
@@ -25,63 +31,101 @@ impl ractor::Message for AuditMessage {}
 /// Owns how far each chain was shipped.
 pub struct AuditShipper(pub Arc<Shared>);
 
+/// How far each chain was shipped, and which have more.
+#[derive(Default)]
+pub struct Shipping {
+    shipped: HashMap<PairId, u64>,
+    due: BTreeSet<PairId>,
+    /// A `Go` is on its way.
+    is_called: bool,
+}
+
 impl Actor for AuditShipper {
     type Msg = AuditMessage;
-    type State = HashMap<PairId, u64>;
+    type State = Shipping;
     type Arguments = ();
 
     async fn pre_start(
         &self,
         myself: ActorRef<AuditMessage>,
         (): (),
-    ) -> Result<HashMap<PairId, u64>, ActorProcessingErr> {
+    ) -> Result<Shipping, ActorProcessingErr> {
         self.0.shipper.set(myself.clone());
         let pairs = self.0.ports.journal.pairs().await.map_err(|refusal| refusal.to_string())?;
         for summary in pairs {
             myself.cast(AuditMessage::Ship(summary.pair))?;
         }
-        Ok(HashMap::new())
+        Ok(Shipping::default())
     }
 
     async fn handle(
         &self,
         myself: ActorRef<AuditMessage>,
         message: AuditMessage,
-        shipped: &mut HashMap<PairId, u64>,
+        shipping: &mut Shipping,
     ) -> Result<(), ActorProcessingErr> {
         match message {
+            AuditMessage::Ship(pair) => {
+                shipping.due.insert(pair);
+            }
+            AuditMessage::Go => {
+                shipping.is_called = false;
+                self.ship(&myself, shipping).await;
+            }
             AuditMessage::Flush(done) => {
+                while !shipping.due.is_empty() && self.ship(&myself, shipping).await {}
                 let _ = done.send(());
             }
-            AuditMessage::Ship(pair) => {
-                let after = shipped.entry(pair.clone()).or_default();
-                match self.ship(&pair, *after).await {
-                    Ok(reached) => *after = reached,
-                    Err(why) => {
-                        metrics::counter!("keybaton_audit_write_failures_total").increment(1);
-                        tracing::error!(%pair, why, "audit records not shipped yet");
-                        let _timer =
-                            myself.send_after(STORE_RETRY_MAX, move || AuditMessage::Ship(pair));
-                    }
-                }
-            }
+        }
+        if !shipping.due.is_empty() && !shipping.is_called {
+            shipping.is_called = true;
+            myself.cast(AuditMessage::Go)?;
         }
         Ok(())
     }
 }
 
 impl AuditShipper {
-    async fn ship(&self, pair: &PairId, after: u64) -> Result<u64, String> {
-        let mut reached = after;
-        loop {
-            let journal = &self.0.ports.journal;
-            let records = journal.audit(pair, reached).await.map_err(|r| r.to_string())?;
-            let Some(last) = records.last() else {
-                return Ok(reached);
-            };
-            let seq = last.seq;
-            self.0.ports.audit.ship(&records).await.map_err(|refusal| refusal.to_string())?;
-            reached = seq;
+    /// One shipment of pairs that are due; those that could not be shipped are due again later.
+    /// Says whether the sink took it.
+    async fn ship(&self, myself: &ActorRef<AuditMessage>, shipping: &mut Shipping) -> bool {
+        let mut records = Vec::new();
+        let mut reached = Vec::new();
+        while let Some(pair) = shipping.due.pop_first() {
+            let after = shipping.shipped.get(&pair).copied().unwrap_or_default();
+            match self.0.ports.journal.audit(&pair, after).await {
+                Ok(page) => {
+                    let seq = page.last().map_or(after, |last| last.seq);
+                    reached.push((pair, seq, page.len() == AUDIT_PAGE_MAX));
+                    records.extend(page);
+                }
+                Err(refusal) => later(myself, pair, &refusal.to_string()),
+            }
+            if reached.len() >= PAIRS_PER_SHIPMENT || records.len() >= AUDIT_PAGE_MAX {
+                break;
+            }
         }
+        let shipped = match &records[..] {
+            [] => Ok(()),
+            records => self.0.ports.audit.ship(records).await,
+        };
+        for (pair, seq, has_more) in reached {
+            match &shipped {
+                Ok(()) => {
+                    if has_more {
+                        shipping.due.insert(pair.clone());
+                    }
+                    shipping.shipped.insert(pair, seq);
+                }
+                Err(refusal) => later(myself, pair, &refusal.to_string()),
+            }
+        }
+        shipped.is_ok()
     }
+}
+
+fn later(myself: &ActorRef<AuditMessage>, pair: PairId, why: &str) {
+    metrics::counter!("keybaton_audit_write_failures_total").increment(1);
+    tracing::error!(%pair, why, "audit records not shipped yet");
+    let _timer = myself.send_after(STORE_RETRY_MAX, move || AuditMessage::Ship(pair));
 }

@@ -99,3 +99,7 @@ pub const REST_WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Longest rest at all: more is a mistake, and would overflow the clock.
 pub const REST_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Pairs whose audit records travel in one shipment. A shipment is one sync of the sink however
+/// many records it has, and the next ones wait for it.
+pub const PAIRS_PER_SHIPMENT: usize = 512;

@@ -133,10 +133,11 @@ impl JsonlSink {
     fn append(&self, records: &[SealedAudit]) -> Result<(), Refusal> {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
-        let mut last = inner.last.clone();
+        let mut last = BTreeMap::new();
         let mut lines = Vec::new();
         for record in records {
-            if last.get(&record.pair).is_some_and(|seq| *seq >= record.seq) {
+            let there = last.get(&record.pair).or_else(|| inner.last.get(&record.pair));
+            if there.is_some_and(|seq| *seq >= record.seq) {
                 continue;
             }
             last.insert(record.pair.clone(), record.seq);
@@ -157,7 +158,7 @@ impl JsonlSink {
             return Err(Refusal::unknown(format!("cannot append to {path}: {error}")));
         }
         inner.length += lines.len() as u64;
-        inner.last = last;
+        inner.last.extend(last);
         Ok(())
     }
 }
