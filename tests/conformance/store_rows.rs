@@ -183,6 +183,14 @@ async fn an_audit_record_that_was_changed_is_refused() {
 }
 
 #[tokio::test]
+async fn an_audit_that_was_cut_off_at_its_end_is_refused() {
+    let (_dir, path) = a_store().await;
+    tamper(&path, "audit", |rows| drop(rows.pop()));
+    let embedded = open(&path);
+    assert!(is_corrupt(&embedded.journal.audit(&pair("acme"), 0).await));
+}
+
+#[tokio::test]
 async fn a_secret_that_was_changed_or_moved_is_never_handed_out() {
     for (what, spoil) in spoilings() {
         let (_dir, path) = a_store().await;

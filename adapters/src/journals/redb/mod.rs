@@ -189,12 +189,20 @@ impl Journal for RedbJournal {
     }
 
     async fn audit(&self, pair: &PairId, after: u64) -> Result<Vec<SealedAudit>, Refusal> {
+        let end = self.state(pair).map_or(0, |state| state.head.seq);
         let prefix = RowKey::pair(pair);
         let from = RowKey::pair(pair).number(after.saturating_add(1));
         let rows = self.store.read(|reader| {
             reader.scan(Table::Audit, prefix.as_bytes(), from.as_bytes(), AUDIT_PAGE_MAX)
         })?;
-        rows.iter().map(|(key, bytes)| self.shared.open_audit(key, bytes).map_err(denied)).collect()
+        let open = |(key, bytes): &(Vec<u8>, Vec<u8>)| self.shared.open_audit(key, bytes);
+        let page: Vec<_> = rows.iter().map(open).collect::<Result<_, _>>().map_err(denied)?;
+        let last = page.last().map_or(after, |record| record.seq);
+        if page.len() < AUDIT_PAGE_MAX && last < end {
+            let why = format!("the audit of {pair} was cut off behind {last}; it had {end}");
+            return Err(denied(Corrupt(why)));
+        }
+        Ok(page)
     }
 }
 
