@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keybaton_messages::{PairId, TaskKey, TenantId};
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{
+    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, MessagingErr, SupervisionEvent,
+};
 
 use crate::audit_shipper::AuditShipper;
 use crate::broker_actor::BrokerActor;
@@ -117,14 +119,25 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             SupervisorMessage::Pair(pair, message) => {
-                let tenant = self.tenant(&myself, family, &pair.tenant).await?;
-                tenant.cast(TenantMessage::Pair(pair, message))?;
+                let tenant = pair.tenant.clone();
+                let message = TenantMessage::Pair(pair, message);
+                self.pass_on(&myself, family, tenant, message).await;
             }
             SupervisorMessage::Task(key) => {
-                let tenant = self.tenant(&myself, family, &key.tenant).await?;
-                tenant.cast(TenantMessage::Task(key.task))?;
+                let message = TenantMessage::Task(key.task);
+                self.pass_on(&myself, family, key.tenant, message).await;
             }
-            SupervisorMessage::Restart(child) => self.start(&myself, family, child).await?,
+            SupervisorMessage::Restart(child) => {
+                self.start_or_later(&myself, family, child.clone()).await;
+                // What its mailbox held is lost; what its pairs have to do is not.
+                if let Child::Tenant(tenant) = &child
+                    && let Err(error) = self.begin_pairs(&myself, Some(tenant)).await
+                {
+                    tracing::warn!(%tenant, %error, "its pairs are begun later");
+                    let _timer = myself
+                        .send_after(RESTART_AFTER_MAX, move || SupervisorMessage::Restart(child));
+                }
+            }
         }
         Ok(())
     }
@@ -164,13 +177,24 @@ impl Supervisor {
         &self,
         myself: &ActorRef<SupervisorMessage>,
     ) -> Result<(), ActorProcessingErr> {
-        let pairs = self.0.ports.journal.pairs().await.map_err(|refusal| refusal.to_string())?;
-        for summary in pairs.into_iter().filter(|summary| summary.has_work) {
-            let begin = Box::new(RotationMessage::Begin);
-            myself.cast(SupervisorMessage::Pair(summary.pair, begin))?;
-        }
+        self.begin_pairs(myself, None).await?;
         for (key, _) in self.0.tasks.list(None) {
             myself.cast(SupervisorMessage::Task(key))?;
+        }
+        Ok(())
+    }
+
+    /// Begins the pairs that have work, of one tenant or of all.
+    async fn begin_pairs(
+        &self,
+        myself: &ActorRef<SupervisorMessage>,
+        tenant: Option<&TenantId>,
+    ) -> Result<(), ActorProcessingErr> {
+        let pairs = self.0.ports.journal.pairs().await.map_err(|refusal| refusal.to_string())?;
+        let is_meant = |pair: &PairId| tenant.is_none_or(|tenant| pair.tenant == *tenant);
+        for summary in pairs.into_iter().filter(|s| s.has_work && is_meant(&s.pair)) {
+            let begin = Box::new(RotationMessage::Begin);
+            myself.cast(SupervisorMessage::Pair(summary.pair, begin))?;
         }
         Ok(())
     }
@@ -206,15 +230,42 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn tenant(
+    /// A child that does not start (the store is away) is tried again; the others go on.
+    async fn start_or_later(
         &self,
         myself: &ActorRef<SupervisorMessage>,
         family: &mut Family,
-        tenant: &TenantId,
-    ) -> Result<ActorRef<TenantMessage>, ActorProcessingErr> {
-        if !family.tenants.contains_key(tenant) {
-            self.start(myself, family, Child::Tenant(tenant.clone())).await?;
+        child: Child,
+    ) {
+        if let Err(error) = self.start(myself, family, child.clone()).await {
+            let wait = family.restarts.next_wait(child.clone());
+            tracing::error!(?child, %error, ?wait, "actor not started yet");
+            let _timer = myself.send_after(wait, move || SupervisorMessage::Restart(child));
         }
-        family.tenants.get(tenant).cloned().ok_or_else(|| "the tenant was just started".into())
+    }
+
+    /// Hands a message to a tenant's supervisor. It may have ended without this actor having heard
+    /// of it yet; the message then comes again.
+    async fn pass_on(
+        &self,
+        myself: &ActorRef<SupervisorMessage>,
+        family: &mut Family,
+        tenant: TenantId,
+        message: TenantMessage,
+    ) {
+        self.start_or_later(myself, family, Child::Tenant(tenant.clone())).await;
+        let message = match family.tenants.get(&tenant) {
+            None => message,
+            Some(actor) => match actor.cast(message) {
+                Err(MessagingErr::SendErr(message)) => message,
+                _ => return,
+            },
+        };
+        let again = match message {
+            TenantMessage::Pair(pair, message) => SupervisorMessage::Pair(pair, message),
+            TenantMessage::Task(task) => SupervisorMessage::Task(TaskKey { tenant, task }),
+            TenantMessage::Restart(_) => return,
+        };
+        let _timer = myself.send_after(RESTART_AFTER_MIN, move || again);
     }
 }

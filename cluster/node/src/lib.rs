@@ -26,6 +26,7 @@
 //!
 //! **Invariant:** this crate wires and shows; it decides nothing about rotations.
 
+mod asking;
 mod audit;
 mod builder;
 mod error;

@@ -22,6 +22,7 @@ use keybaton_rotation::{Order, Phase, Reason, Reply, Trigger, Want};
 use ractor::Actor;
 use tokio::sync::{oneshot, watch};
 
+use crate::asking::ask;
 use crate::builder::NodeBuilder;
 use crate::error::{OrderError, StartError};
 use crate::keeper::{admit_unfinished, keep, stop_with_store};
@@ -209,8 +210,8 @@ impl Node {
     /// # Errors
     /// [`OrderError`].
     pub async fn trigger(&self, pair: &PairId, id: &str, want: Want) -> Result<Reply, OrderError> {
-        let answer = self.send_trigger(pair, id, want)?;
-        match answer.await.map_err(|_| OrderError::NoAnswer)? {
+        let trigger = Trigger { id: TriggerId::new(id)?, want };
+        match ask(&Arc::downgrade(&self.shared), pair, &trigger).await? {
             Reply::Refused(why) => Err(OrderError::Refused(why)),
             reply => Ok(reply),
         }
@@ -328,18 +329,6 @@ impl Node {
     fn fresh_id(&self, what: &str) -> String {
         let bits = self.shared.ports.entropy.bits();
         format!("{what}-{bits:016x}")
-    }
-
-    pub(crate) fn send_trigger(
-        &self,
-        pair: &PairId,
-        id: &str,
-        want: Want,
-    ) -> Result<oneshot::Receiver<Reply>, OrderError> {
-        let trigger = Trigger { id: TriggerId::new(id)?, want };
-        let (port, answer) = oneshot::channel();
-        self.shared.scheduler.cast(SchedulerMessage::Trigger(pair.clone(), trigger, port));
-        Ok(answer)
     }
 
     async fn rotation_of(

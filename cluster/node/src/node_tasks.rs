@@ -1,15 +1,17 @@
 //! The tasks of a node: spawn, follow, list, read, forget.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keybaton_actors::limits::{SPAWN_BUSY_AFTER, STORE_RETRY_MIN};
 use keybaton_actors::program::{Program, decode_state, encode_state};
 use keybaton_actors::supervisor::SupervisorMessage;
 use keybaton_actors::task_table::{Full, TaskView};
-use keybaton_messages::{TaskId, TaskKey, TenantId};
+use keybaton_messages::{PairId, TaskId, TaskKey, TenantId, TriggerId};
 use keybaton_ports::{TaskError, TaskRow, TaskSpec, TaskState};
-use keybaton_rotation::Want;
+use keybaton_rotation::{Trigger, Want};
 
+use crate::asking::ask;
 use crate::error::{OrderError, SpawnError, TaskFailure};
 use crate::node::Node;
 use crate::task_handle::TaskHandle;
@@ -67,13 +69,24 @@ impl Node {
             }
         }
         if self.provisioned.insert(pair.clone()) {
-            // The answer is the pair's own business; the task waits at the gate either way.
-            drop(self.send_trigger(&pair, "provision", Want::Provision));
+            self.ask_for_first_key(pair);
         }
         if is_new {
             self.shared().supervisor.cast(SupervisorMessage::Task(key.clone()));
         }
         Ok(TaskHandle::new(key, entry))
+    }
+
+    /// The answer is the pair's own business; the task waits at the gate either way.
+    fn ask_for_first_key(&self, pair: PairId) {
+        let id = TriggerId::new("provision").expect("a word is a trigger id");
+        let node = Arc::downgrade(self.shared());
+        tokio::spawn(async move {
+            let trigger = Trigger { id, want: Want::Provision };
+            if let Err(error) = ask(&node, &pair, &trigger).await {
+                tracing::warn!(%pair, %error, "the first key was not asked for");
+            }
+        });
     }
 
     /// Follows a task of this node.
