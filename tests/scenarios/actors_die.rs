@@ -3,7 +3,6 @@
 
 use keybaton::messages::{PairId, Version};
 use keybaton_actors::shared::Shared;
-use keybaton_actors::supervisor::SupervisorMessage;
 use keybaton_messages::TaskKey;
 use keybaton_tests::harness::{Cue, Deed, Place, Role, Setup, World, soon};
 
