@@ -4,7 +4,7 @@
 use keybaton::messages::{PairId, Version};
 use keybaton_actors::shared::Shared;
 use keybaton_messages::TaskKey;
-use keybaton_tests::harness::{Cue, Deed, Place, Role, Setup, World, soon};
+use keybaton_tests::harness::{Cue, Deed, PROVIDER, Place, Role, Setup, World, soon};
 
 /// The kinds of actor.
 #[derive(Clone, Copy, Debug)]
@@ -19,30 +19,29 @@ enum Victim {
     Shipper,
 }
 
-/// Kills the actor that has this job at this moment, as nothing but a fault of ours can.
-fn kill(shared: &Shared, pair: &PairId, victim: Victim) {
+/// Kills the actor that has this job at this moment, as nothing but a fault of ours can. `false`:
+/// it is on its way out or not back yet.
+fn kill(shared: &Shared, pair: &PairId, victim: Victim) -> bool {
+    fn end<M: ractor::Message>(actor: Option<ractor::ActorRef<M>>) -> bool {
+        actor.inspect(|actor| actor.kill()).is_some()
+    }
+    let rotation = shared.rotations.get(pair).map(|actor| actor.value().clone());
     match victim {
-        Victim::Supervisor => shared.supervisor.get().expect("there is one").kill(),
+        Victim::Supervisor => end(shared.supervisor.get()),
         Victim::Tenant => {
-            let rotation = shared.rotations.get(pair).expect("there is one").clone();
-            let tenant = rotation.try_get_supervisor();
-            tenant.expect("every pair has its tenant's supervisor").kill();
+            let tenant = rotation.and_then(|actor| actor.try_get_supervisor());
+            tenant.inspect(|tenant| tenant.kill()).is_some()
         }
-        Victim::Rotation => shared.rotations.get(pair).expect("there is one").kill(),
-        Victim::Task => {
-            for name in ["holder", "worker-0"] {
-                let key =
-                    TaskKey { tenant: pair.tenant.clone(), task: name.parse().expect("a name") };
-                let entry = shared.tasks.get(&key).expect("spawned");
-                if let Some(actor) = entry.actor() {
-                    actor.kill();
-                }
-            }
-        }
-        Victim::Broker => shared.broker_inbox.get().expect("there is one").kill(),
-        Victim::Scheduler => shared.scheduler.get().expect("there is one").kill(),
-        Victim::Sweeper => shared.sweeper.get().expect("there is one").kill(),
-        Victim::Shipper => shared.shipper.get().expect("there is one").kill(),
+        Victim::Rotation => end(rotation),
+        Victim::Task => ["holder", "worker-0"].into_iter().all(|name| {
+            let task = name.parse().expect("a name");
+            let key = TaskKey { tenant: pair.tenant.clone(), task };
+            end(shared.tasks.get(&key).expect("spawned").actor())
+        }),
+        Victim::Broker => end(shared.broker_inbox.get()),
+        Victim::Scheduler => end(shared.scheduler.get()),
+        Victim::Sweeper => end(shared.sweeper.get()),
+        Victim::Shipper => end(shared.shipper.get()),
     }
 }
 
@@ -68,7 +67,7 @@ async fn survives(victim: Victim) {
 
     let takes_tasks_along = matches!(victim, Victim::Supervisor | Victim::Tenant | Victim::Task);
     world.note_kill();
-    kill(world.node().shared(), &pair, victim);
+    assert!(kill(world.node().shared(), &pair, victim), "{victim:?} is there");
 
     if takes_tasks_along {
         // The holder died with its step; its lease went with it, and it comes back for the step.
@@ -128,4 +127,66 @@ async fn scheduler_sweeper_and_shipper_die_and_nobody_notices() {
     let (scheduler, sweeper, shipper) =
         (survives(Victim::Scheduler), survives(Victim::Sweeper), survives(Victim::Shipper));
     tokio::join!(scheduler, sweeper, shipper);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_actor_of_a_rotation_dies_while_the_provider_is_asked_and_one_key_is_made() {
+    let world = World::open().await;
+    world.provision("acme").await;
+    world.arm("issue@acme:1=stall:1000");
+    let rotation = world.rotate("acme").await;
+    world.until_phase("acme", "Issuing").await;
+
+    assert!(kill(world.node().shared(), &world.pair("acme"), Victim::Rotation));
+
+    // The answer comes to nobody; its secret is found in the store and adopted.
+    world.complete(&rotation).await;
+    world.debts_paid("acme").await;
+    let made = world.simulator().snapshot().keys_made;
+    assert_eq!(made, 2, "the first key and one new one");
+    world.demand_held(&[], |_| ()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_one_tenants_supervisor_is_not_felt_by_another_tenant() {
+    const ENDS: usize = 5;
+    let world = World::open().await;
+    for tenant in ["acme", "globex"] {
+        world.provision(tenant).await;
+    }
+    world.strings.hang("bystander", 0, Place::Before, Cue::Hold);
+    let handle = world.spawn("globex", "bystander", Role::of(vec![Deed::Chat(5); 2])).await;
+    world.strings.came("bystander", 0, Place::Before).await;
+    let pair = world.pair("acme");
+
+    let mut ends = 0;
+    while ends < ENDS {
+        ends += usize::from(kill(world.node().shared(), &pair, Victim::Tenant));
+        // Its messages arrive while nobody has noticed yet.
+        let asked = (0..8).map(|_| world.node().provision("acme", PROVIDER));
+        let answers = soon("answers", futures::future::join_all(asked)).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    }
+
+    world.strings.release("bystander", 0);
+    soon("the bystander", handle.join()).await.expect("done");
+    assert_eq!(world.strings.times("bystander", 0, Place::Before), 1, "its step was not cut");
+    world.demand_held(&[], |_| ()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_is_spawned_while_actors_die_gets_its_first_key_all_the_same() {
+    let world = World::open().await;
+    world.provision("acme").await;
+    let pair = world.pair("acme");
+    let victims = [Victim::Scheduler, Victim::Supervisor, Victim::Broker];
+    for (number, victim) in victims.into_iter().enumerate() {
+        assert!(kill(world.node().shared(), &pair, victim));
+        let tenant = format!("newcomer-{number}");
+        let handle = world.spawn(&tenant, "first", Role::of([Deed::Chat(5)])).await;
+        let joined = soon(&tenant, handle.join()).await;
+        joined.unwrap_or_else(|failure| panic!("{victim:?}: {failure}"));
+        world.provision("acme").await;
+    }
+    world.demand_held(&[], |_| ()).await;
 }

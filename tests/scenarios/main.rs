@@ -1,6 +1,7 @@
 //! Does the whole do what people are told? One story, one file; a test's name says what it proves.
 
 mod actors_die;
+mod audit;
 mod bad_input;
 mod examples;
 mod faults;

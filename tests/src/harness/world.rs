@@ -327,10 +327,18 @@ impl World {
         came.expect("the node outlives the wait");
     }
 
-    /// Waits until the rotation of a tenant stands in this phase.
+    /// Waits until the present rotation of a tenant has reached this phase. It may have left it
+    /// again, unless something holds it there.
     pub async fn until_phase(&self, tenant: &str, name: &str) {
-        let is_so = |view: &PairView| phase_of(view).as_deref() == Some(name);
-        self.until(tenant, &format!("phase {name}"), is_so).await;
+        let is_reached = |view: &PairView| {
+            let rotation = view.record.as_ref().and_then(|record| record.rotation.as_ref());
+            let marks = view.timeline.iter();
+            marks.rev().any(|mark| {
+                rotation.is_some_and(|rotation| rotation.id == mark.rotation)
+                    && phase_name(&mark.phase) == name
+            })
+        };
+        self.until(tenant, &format!("phase {name}"), is_reached).await;
     }
 
     /// Waits until nothing is owed for a tenant: burned labels looked for, secrets destroyed.
@@ -406,11 +414,6 @@ fn steps_of(row: &TaskRow) -> Option<u64> {
     let role: Role = decode_state(&row.spec.input).ok()?;
     let is_ended_early = matches!(row.state, TaskState::Cancelled | TaskState::Failed(_));
     (!is_ended_early).then_some(role.deeds.len() as u64)
-}
-
-fn phase_of(view: &PairView) -> Option<String> {
-    let rotation = view.record.as_ref()?.rotation.as_ref()?;
-    Some(phase_name(&rotation.phase))
 }
 
 /// The name of a phase, without its data.
