@@ -1,0 +1,1 @@
+//! Bytes from outside, however odd, are refused or understood; they never panic.

@@ -1,0 +1,1 @@
+//! A model checker drives the rules of rotation through every interleaving of a small world.

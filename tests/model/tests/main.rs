@@ -1,0 +1,1 @@
+//! The promises of the rules, checked in every state that the model reaches.

@@ -1,0 +1,1 @@
+//! Each store does what a map in memory would do, across reopening and crashes.
