@@ -10,6 +10,7 @@ use keybaton_messages::{PairId, TaskId, TaskKey, TenantId};
 use keybaton_ports::TaskState;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
 
+use crate::limits::RESTART_AFTER_MIN;
 use crate::rotation_actor::{RotationActor, RotationMessage};
 use crate::shared::Shared;
 use crate::supervisor::Restarts;
@@ -184,10 +185,20 @@ impl TenantSupervisor {
         let Some(entry) = self.0.tasks.get(&key) else {
             return;
         };
-        let is_at_work = entry.actor().is_some_and(|actor| {
-            !matches!(actor.get_status(), ActorStatus::Stopping | ActorStatus::Stopped)
-        });
-        if is_at_work || self.0.tasks.is_stopping() {
+        if self.0.tasks.is_stopping() {
+            return;
+        }
+        if let Some(actor) = entry.actor()
+            && !matches!(actor.get_status(), ActorStatus::Stopping | ActorStatus::Stopped)
+        {
+            if !family.children.contains_key(&actor.get_id()) {
+                // A child of this supervisor's predecessor, which its end has not reached yet.
+                // Nobody would hear of it, so it is not relied upon.
+                actor.kill();
+                let again = TenantChild::Task(task);
+                let _timer =
+                    myself.send_after(RESTART_AFTER_MIN, move || TenantMessage::Restart(again));
+            }
             return;
         }
         let arguments = TaskArguments { shared: self.0.clone(), key, entry };

@@ -190,3 +190,20 @@ async fn a_task_that_is_spawned_while_actors_die_gets_its_first_key_all_the_same
     }
     world.demand_held(&[], |_| ()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_its_supervisors_end_has_not_reached_yet_is_not_left_alone() {
+    let world = World::open().await;
+    world.provision("acme").await;
+    world.strings.hang("stubborn", 1, Place::After, Cue::Seize);
+    let handle = world.spawn("acme", "stubborn", Role::of(vec![Deed::Chat(5); 3])).await;
+    world.strings.came("stubborn", 1, Place::After).await;
+
+    assert!(kill(world.node().shared(), &world.pair("acme"), Victim::Tenant));
+    // The next supervisor answers this after it has looked at its tasks.
+    world.node().provision("acme", PROVIDER).await.expect("answered");
+    world.strings.release("stubborn", 1);
+
+    soon("the stubborn task", handle.join()).await.expect("done");
+    world.demand_held(&[], |_| ()).await;
+}

@@ -96,8 +96,8 @@ fn a_table_that_is_not_true_is_noticed() {
         "| keybaton-ports | actors/ports | messages |",
     );
     assert_eq!(narrowed, ["keybaton-ports may not know keybaton-rotation: remove the dependency"]);
-    let moved = forbid("| xtask | xtask | nobody |", "| xtask | tasks | nobody |");
+    let moved = forbid("| xtask | xtask | evidence |", "| xtask | tasks | evidence |");
     assert_eq!(moved, ["xtask does not lie in tasks: correct the row"]);
-    let gone = forbid("| xtask | xtask | nobody |\n", "| ytask | ytask | nobody |\n");
+    let gone = forbid("| xtask | xtask | evidence |\n", "| ytask | ytask | evidence |\n");
     assert_eq!(gone.len(), 2, "{gone:?}");
 }

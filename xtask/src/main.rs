@@ -1,15 +1,16 @@
-//! What a person or CI runs: `cargo xtask test | verify | fix | bench | loom`.
+//! What a person or CI runs: `cargo xtask test | verify | fix | bench | loom | prove`.
 //!
 //! Every step is announced by one line and ends with one; what a step prints goes through
 //! unchanged. The exit code is 0 exactly when everything that ran was right.
 //!
-//! **Invariant:** only `fix` changes a file that is under version control.
+//! **Invariant:** only `fix` and `prove` change a file that is under version control.
 //! **Invariant:** what was not run is said at the end, with the way to get it; a tool that is not
 //! installed is a failure under `CI=true`.
 
 mod bench;
 mod loom;
 mod outcome;
+mod prove;
 mod shell;
 mod tests;
 mod verify;
@@ -46,6 +47,8 @@ enum Task {
     Bench(bench::Options),
     /// Explores the registry's interleavings, and demands that each wrong variant is refuted
     Loom,
+    /// Proves every claim for as long as you want, and writes docs/evidence.md
+    Prove(prove::Options),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Fix => verify::fix(&shell),
         Task::Bench(options) => bench::run(&shell, &options),
         Task::Loom => loom::run(&shell),
+        Task::Prove(options) => prove::run(&shell, &options),
     });
     match result {
         Ok(outcome) => outcome.report(),

@@ -2,7 +2,7 @@
 //!
 //! The time in it is for people; the order of records is their number in the chain.
 
-use keybaton_messages::{ProviderKeyId, Rev, Timestamp, Version};
+use keybaton_messages::{Epoch, ProviderKeyId, Rev, Timestamp, Version};
 use keybaton_ports::NodeLife;
 use keybaton_rotation::{AuditEntry, AuditKind};
 use serde::Serialize;
@@ -15,6 +15,8 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     incarnation: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     rev: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rotation: Option<String>,
@@ -26,19 +28,20 @@ struct Body<'a> {
 }
 
 /// The body of one entry: when (store time, milliseconds), by which life of which node, and with
-/// which revision of the record, as far as they are known.
+/// which epoch and revision of the record, as far as they are known.
 #[must_use]
 pub fn body_of(
     entry: &AuditEntry,
     at: Timestamp,
     by: Option<&NodeLife>,
-    rev: Option<Rev>,
+    written: Option<(Epoch, Rev)>,
 ) -> String {
     let body = Body {
         at_ms: at.0,
         node: by.map(|life| life.node.as_str()),
         incarnation: by.map(|life| life.incarnation.0),
-        rev: rev.map(|rev| rev.0),
+        epoch: written.map(|(epoch, _)| epoch.0),
+        rev: written.map(|(_, rev)| rev.0),
         rotation: entry.rotation.as_ref().map(ToString::to_string),
         version: entry.version,
         key_id: entry.key_id.as_ref(),
@@ -70,8 +73,11 @@ mod tests {
             key_id: None,
             note: "line\nbreak \u{1b}[31m".into(),
         };
-        let body = body_of(&entry, Timestamp(5), None, Some(Rev(2)));
-        assert_eq!(body, r#"{"at_ms":5,"rev":2,"version":1,"note":"line\nbreak \u001b[31m"}"#);
+        let body = body_of(&entry, Timestamp(5), None, Some((Epoch(3), Rev(2))));
+        assert_eq!(
+            body,
+            r#"{"at_ms":5,"epoch":3,"rev":2,"version":1,"note":"line\nbreak \u001b[31m"}"#
+        );
         assert_eq!(word_of(entry.kind), "ISSUE_INTENT");
     }
 }

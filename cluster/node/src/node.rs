@@ -23,7 +23,7 @@ use ractor::Actor;
 use tokio::sync::{oneshot, watch};
 
 use crate::asking::ask;
-use crate::builder::NodeBuilder;
+use crate::builder::{AUDIT_FILE, NodeBuilder};
 use crate::error::{OrderError, StartError};
 use crate::keeper::{admit_unfinished, keep, stop_with_store};
 use crate::status_server::StatusServer;
@@ -85,6 +85,12 @@ impl Node {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The file to which sealed audit records are shipped.
+    #[must_use]
+    pub fn audit_file(&self) -> PathBuf {
+        self.dir.join(AUDIT_FILE)
     }
 
     /// What the node owns, for benches and tests that look inside.

@@ -18,6 +18,19 @@ struct Life {
     died: Option<DeathCause>,
 }
 
+/// How a key ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Not yet.
+    Alive,
+    /// A call asked for it.
+    Revoked,
+    /// A newer key was issued.
+    Voided,
+    /// Its time was over, or the test killed it.
+    Otherwise,
+}
+
 /// All keys.
 #[derive(Default)]
 pub(crate) struct Keys {
@@ -75,6 +88,31 @@ impl Keys {
     pub(crate) fn is_dead_by_us(&self, key: Option<KeyKey>) -> bool {
         let life = key.and_then(|key| self.lives.get(&key));
         life.and_then(|life| life.died).is_some_and(DeathCause::is_by_us)
+    }
+
+    /// Whether the provider ever had this key.
+    pub(crate) fn is_known(&self, key: KeyKey) -> bool {
+        self.lives.contains_key(&key)
+    }
+
+    /// The keys that were made under a label of ours, how each ended, and its label.
+    pub(crate) fn of_ours<'a>(
+        &'a self,
+        rules: &'a Rules,
+        names: &'a Names,
+    ) -> impl Iterator<Item = (KeyKey, Ending, &'a str)> {
+        self.in_order.iter().filter_map(move |&key| {
+            let life = &self.lives[&key];
+            let label = names.text(life.label);
+            let is_ours = life.cause == BirthCause::Api && label.starts_with(&rules.label_prefix);
+            let ending = match life.died {
+                None => Ending::Alive,
+                Some(DeathCause::Revoked) => Ending::Revoked,
+                Some(DeathCause::Voided) => Ending::Voided,
+                Some(DeathCause::Expired | DeathCause::Fault) => Ending::Otherwise,
+            };
+            is_ours.then_some((key, ending, label))
+        })
     }
 
     fn is_alive(&self, key: KeyKey) -> bool {

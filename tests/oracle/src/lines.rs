@@ -56,6 +56,7 @@ pub(crate) fn parse<'a, T: Deserialize<'a> + HasSchema>(
         source,
     })?;
     match value.schema() {
+        // Only the audit has no schema of its own: what was sealed cannot be migrated.
         1 => Ok(value),
         found => Err(OracleError::Schema { file, line, found }),
     }

@@ -19,6 +19,8 @@ pub(crate) struct PairLine {
     tenant: String,
     provider: String,
     project: String,
+    rev: u64,
+    epoch: u64,
     active: Option<u64>,
     gate: Value,
     versions: Vec<VersionLine>,
@@ -52,6 +54,10 @@ pub(crate) struct Pair {
     pub(crate) tenant: Name,
     pub(crate) project: Name,
     pub(crate) is_rotated: bool,
+    pub(crate) rev: u64,
+    pub(crate) epoch: u64,
+    /// How many obligations are open.
+    pub(crate) owes: usize,
     /// Whether some version is active.
     pub(crate) is_active: bool,
     /// The active version's key, when the record knows it.
@@ -121,6 +127,9 @@ impl Pairs {
         let active_id = active_entry.and_then(|version| version.key_id.as_deref());
         self.all.push(Pair {
             is_rotated: self.rotated.contains(&name),
+            rev: line.rev,
+            epoch: line.epoch,
+            owes: line.obligations.len(),
             tenant: names.of(&line.tenant),
             project,
             is_active: line.active.is_some(),
@@ -173,6 +182,11 @@ impl Pairs {
     /// The pair behind a project.
     pub(crate) fn of_project(&self, project: Name) -> Option<usize> {
         self.by_project.get(&project).copied()
+    }
+
+    /// The project of a pair.
+    pub(crate) fn project_of(&self, name: &PairName) -> Option<Name> {
+        self.all.iter().find(|pair| pair.name == *name).map(|pair| pair.project)
     }
 
     /// All pairs.

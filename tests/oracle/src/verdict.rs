@@ -20,7 +20,7 @@ pub enum Held {
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    /// Which promise: S1-S6, L1-L4.
+    /// Which promise: S1-S9, L1-L4.
     pub rule: &'static str,
     /// What happened, in words.
     pub what: String,

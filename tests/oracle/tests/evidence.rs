@@ -1,16 +1,18 @@
 //! Files that are no evidence are refused with the line that says why.
 
-use keybaton_oracle::{Held, OracleError, Rules, judge, judge_files};
+use keybaton_oracle::{Files, Held, OracleError, Rules, judge, judge_files};
 use serde_json::json;
 
 use crate::history::{History, acme, text};
+
+const NO_AUDIT: Option<&[u8]> = None;
 
 #[test]
 fn a_torn_last_line_is_left_out_and_counted() {
     let it = History::held();
     let ledger = text(&it.ledger) + r#"{"schema":1,"seq":99,"at_us":5,"ev"#;
     let (tasks, pairs) = (text(&it.tasks), text(&it.pairs));
-    let verdict = judge(ledger.as_bytes(), tasks.as_bytes(), pairs.as_bytes(), &it.rules)
+    let verdict = judge(ledger.as_bytes(), tasks.as_bytes(), pairs.as_bytes(), NO_AUDIT, &it.rules)
         .expect("a kill may tear the last line");
     assert_eq!((verdict.verdict, verdict.lines_truncated), (Held::Held, 1));
 }
@@ -20,8 +22,8 @@ fn a_whole_last_line_without_its_line_feed_counts() {
     let it = History::held();
     let (ledger, tasks, pairs) = (text(&it.ledger), text(&it.tasks), text(&it.pairs));
     let bare = |text: &str| text.trim_end().as_bytes().to_vec();
-    let verdict =
-        judge(&*bare(&ledger), &*bare(&tasks), &*bare(&pairs), &it.rules).expect("all there");
+    let verdict = judge(&*bare(&ledger), &*bare(&tasks), &*bare(&pairs), NO_AUDIT, &it.rules)
+        .expect("all there");
     assert_eq!((verdict.verdict, verdict.lines_truncated), (Held::Held, 0));
 }
 
@@ -31,7 +33,7 @@ fn a_malformed_line_is_named() {
     let mut lines: Vec<_> = text(&it.ledger).lines().map(str::to_owned).collect();
     lines[3].truncate(20);
     let (ledger, tasks, pairs) = (lines.join("\n"), text(&it.tasks), text(&it.pairs));
-    let error = judge(ledger.as_bytes(), tasks.as_bytes(), pairs.as_bytes(), &it.rules)
+    let error = judge(ledger.as_bytes(), tasks.as_bytes(), pairs.as_bytes(), NO_AUDIT, &it.rules)
         .expect_err("half a line in the middle");
     assert!(matches!(error, OracleError::Malformed { file: "ledger", line: 4, .. }), "{error}");
 }
@@ -126,11 +128,16 @@ fn files_are_read_and_a_missing_one_is_named() {
     };
     let ledger = file("ledger.jsonl", &it.ledger);
     let (tasks, pairs) = (file("tasks.jsonl", &it.tasks), file("pairs.jsonl", &it.pairs));
-    let verdict = judge_files(&ledger, &tasks, &pairs, &it.rules).expect("three files");
+    let files = Files { ledger, tasks, pairs, audit: None };
+    let verdict = judge_files(&files, &it.rules).expect("three files");
     assert_eq!(verdict.verdict, Held::Held);
-    let error = judge_files(&dir.path().join("gone"), &tasks, &pairs, &Rules::default())
-        .expect_err("no such file");
-    assert!(matches!(error, OracleError::Open { .. }), "{error}");
+    let gone = dir.path().join("gone");
+    for files in
+        [Files { ledger: gone.clone(), ..files.clone() }, Files { audit: Some(gone), ..files }]
+    {
+        let error = judge_files(&files, &Rules::default()).expect_err("no such file");
+        assert!(matches!(error, OracleError::Open { .. }), "{error}");
+    }
 }
 
 #[test]

@@ -8,6 +8,8 @@ pub struct History {
     pub ledger: Vec<Value>,
     pub tasks: Vec<Value>,
     pub pairs: Vec<Value>,
+    /// Without it, S7-S9 are not judged.
+    pub audit: Option<Vec<Value>>,
     pub rules: Rules,
     requests: u64,
     now_us: u64,
@@ -45,7 +47,8 @@ impl History {
     pub fn empty() -> Self {
         let rules = Rules { rotated: vec![PairName::new("acme", "openai")], ..Rules::default() };
         let (ledger, tasks, pairs) = (Vec::new(), Vec::new(), Vec::new());
-        let mut it = Self { ledger, tasks, pairs, rules, requests: 0, now_us: 1_000_000 };
+        let mut it =
+            Self { ledger, tasks, pairs, audit: None, rules, requests: 0, now_us: 1_000_000 };
         it.event(json!({"event": "opened", "class": "a", "pid": 7}));
         it
     }
@@ -143,7 +146,9 @@ impl History {
 
     pub fn try_judge(&self) -> Result<Verdict, OracleError> {
         let (ledger, tasks, pairs) = (text(&self.ledger), text(&self.tasks), text(&self.pairs));
-        judge(ledger.as_bytes(), tasks.as_bytes(), pairs.as_bytes(), &self.rules)
+        let audit = self.audit.as_deref().map(text);
+        let audit = audit.as_ref().map(String::as_bytes);
+        judge(ledger.as_bytes(), tasks.as_bytes(), pairs.as_bytes(), audit, &self.rules)
     }
 
     pub fn judge(&self) -> Verdict {

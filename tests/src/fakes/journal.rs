@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use keybaton_adapters::audit::{body_of, word_of};
 use keybaton_messages::{
-    Event, Fingerprint, GrantId, Incarnation, NodeId, PairId, ProviderKeyId, ProviderName, Rev,
-    RotationId, Timestamp, Version, VersionStatus,
+    Epoch, Event, Fingerprint, GrantId, Incarnation, NodeId, PairId, ProviderKeyId, ProviderName,
+    Rev, RotationId, Timestamp, Version, VersionStatus,
 };
 use keybaton_ports::limits::AUDIT_PAGE_MAX;
 use keybaton_ports::{
@@ -101,7 +101,7 @@ impl Pair {
         pair: &PairId,
         entry: &AuditEntry,
         by: Option<&NodeLife>,
-        rev: Option<Rev>,
+        written: Option<(Epoch, Rev)>,
     ) {
         let kind = word_of(entry.kind);
         let is_known = |record: &SealedAudit| record.kind == kind && record.dedupe == entry.dedupe;
@@ -109,7 +109,7 @@ impl Pair {
             return;
         }
         let (seq, prev) = self.audit.last().map_or((1, [0; 32]), |last| (last.seq + 1, last.hash));
-        let body = body_of(entry, Timestamp(seq), by, rev);
+        let body = body_of(entry, Timestamp(seq), by, written);
         self.audit.push(seal(key, pair, seq, prev, &kind, &entry.dedupe, body));
     }
 
@@ -232,7 +232,7 @@ impl Books {
             let out = pair.grants.iter().filter(|grant| entry.version == Some(grant.version));
             let out: Vec<_> = out.map(|grant| (grant.life.node.clone(), grant.id)).collect();
             let entry = name_outstanding(entry, &out);
-            pair.append(key, &id, &entry, Some(&transaction.by), Some(record.rev));
+            pair.append(key, &id, &entry, Some(&transaction.by), Some((record.epoch, record.rev)));
         }
         for grant in copies {
             pair.append_grant(key, &id, AuditKind::Granted, grant.version, grant.id, &grant.life);

@@ -4,7 +4,6 @@
 //! **Invariant:** every wait is for a level and ends with a clear failure; nothing sleeps.
 
 mod binary;
-mod hunt;
 mod puppet;
 mod recorder;
 mod strings;
@@ -12,7 +11,7 @@ mod wait;
 mod world;
 
 pub use binary::{Ended, Running, SimulatorProcess, keybaton, plain_run, start};
-pub use hunt::{Find, Hunt};
+pub use keybaton_oracle::hunt::{Find, Hunt};
 pub use puppet::{Deed, Keeps, Puppet, Risk, Role};
 pub use recorder::Recorder;
 pub use strings::{Cue, Place, Seen, Strings};

@@ -208,7 +208,7 @@ impl Puppet {
         let cue = self.strings.pass(context.task, context.n, place, facts);
         let at = || format!("by cue, {place:?} step {}", context.n);
         match cue.await {
-            None | Some(Cue::Hold) => Ok(()),
+            None | Some(Cue::Hold | Cue::Seize) => Ok(()),
             Some(Cue::Panic) => panic!("{}", at()),
             Some(Cue::Again) => Err(StepError::Again(at())),
             Some(Cue::Fail) => Err(StepError::Fail(at())),

@@ -23,6 +23,8 @@ pub enum Cue {
     Park,
     /// The step waits until [`Strings::release`] says that it may go on.
     Hold,
+    /// As [`Cue::Hold`], and its code does not yield meanwhile: nobody can stop the step.
+    Seize,
 }
 
 /// Where in a step.
@@ -138,13 +140,18 @@ impl Strings {
         self.seen.send_modify(|seen| {
             seen.push(Seen { task: task.to_owned(), n, place, is_repeat, idem });
         });
-        if cue != Some(Cue::Hold) {
-            return cue;
-        }
         let mut released = self.released.subscribe();
-        // The sender is this object, which is borrowed here.
-        let _ =
-            released.wait_for(|released| released.get(task).is_some_and(|up_to| *up_to > n)).await;
+        let go_on =
+            released.wait_for(|released| released.get(task).is_some_and(|up_to| *up_to > n));
+        // The sender is this object, which is borrowed here: the wait ends well.
+        match cue {
+            Some(Cue::Hold) => drop(go_on.await),
+            Some(Cue::Seize) => {
+                let runtime = tokio::runtime::Handle::current();
+                drop(tokio::task::block_in_place(|| runtime.block_on(go_on)));
+            }
+            other => return other,
+        }
         None
     }
 }

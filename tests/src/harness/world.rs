@@ -14,7 +14,7 @@ use keybaton::{
 };
 use keybaton_actors::program::decode_state;
 use keybaton_adapters::providers::{Home, Homes, OpenAi, ProviderSettings};
-use keybaton_oracle::{Held, Kill, PairName, Rules, Verdict, judge_files};
+use keybaton_oracle::{Files, Held, Kill, PairName, Rules, Verdict, judge_files};
 use keybaton_ports::TaskRow;
 use keybaton_rotation::Phase;
 use keybaton_simulator::{ADMIN_KEY_DEFAULT, Simulator};
@@ -376,13 +376,15 @@ impl World {
         let simulator = self.simulator.take().expect("the simulator runs");
         let ledger = simulator.ledger_path().to_owned();
         simulator.stop().await;
+        let audit = Some(self.node_dir().join("audit.jsonl"));
+        let files = Files { ledger, tasks, pairs, audit };
         let mut rules = Rules {
             rotated: rotated.iter().map(|tenant| PairName::new(*tenant, PROVIDER)).collect(),
             kills: std::mem::take(&mut self.kills),
             ..Rules::default()
         };
         change(&mut rules);
-        let verdict = judge_files(&ledger, &tasks, &pairs, &rules).expect("evidence");
+        let verdict = judge_files(&files, &rules).expect("evidence");
         (verdict, self.dir)
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keybaton_messages::{GrantId, PairId, Rev, Version};
+use keybaton_messages::{Epoch, GrantId, PairId, Rev, Version};
 use keybaton_ports::{FingerprintKey, NodeLife, seal as seal_audit};
 use keybaton_rotation::{AuditEntry, AuditKind};
 
@@ -24,7 +24,7 @@ impl Shared {
         state: &mut PairState,
         entries: &[AuditEntry],
         by: Option<&NodeLife>,
-        rev: Option<Rev>,
+        written: Option<(Epoch, Rev)>,
     ) -> Result<(), Fault> {
         let at = self.clock.now();
         let before = state.head;
@@ -41,7 +41,7 @@ impl Shared {
                 state.head.hash,
                 &kind,
                 &entry.dedupe,
-                body_of(entry, at, by, rev),
+                body_of(entry, at, by, written),
             );
             let key = RowKey::pair(pair).number(sealed.seq);
             let bytes = self.seal_short(Table::Audit, &key, &sealed);

@@ -198,7 +198,7 @@ impl Commit {
             audit.push(grant_entry(AuditKind::Granted, grant.version, grant.id, &life));
         }
         let by = Some(&transaction.by);
-        self.shared.append(tables, pair, next, &audit, by, Some(record.rev))?;
+        self.shared.append(tables, pair, next, &audit, by, Some((record.epoch, record.rev)))?;
         self.write_outbox(tables)?;
         next.stored = Some(StoredPair { record: record.clone(), last_txn: transaction.id });
         Ok(())

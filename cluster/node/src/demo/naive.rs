@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 use keybaton::StepError;
 use keybaton::messages::{TaskId, TaskKey, TenantId};
-use keybaton_oracle::{PairName, Rules, judge_files};
+use keybaton_oracle::{Files, PairName, Rules, judge_files};
 use keybaton_simulator::{ADMIN_KEY_DEFAULT, Simulator};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -119,7 +119,8 @@ pub async fn run(plan: &Plan, dir: &Path) -> anyhow::Result<Naive> {
         tasks_expected: Some(u64::from(plan.tasks)),
         ..Rules::default()
     };
-    let verdict = judge_files(&ledger, &dir.join("tasks.jsonl"), &dir.join("pairs.jsonl"), &rules)?;
+    let (tasks, pairs) = (dir.join("tasks.jsonl"), dir.join("pairs.jsonl"));
+    let verdict = judge_files(&Files { ledger, tasks, pairs, audit: None }, &rules)?;
     Ok(Naive { verdict, wait })
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use keybaton::messages::{PairId, ProviderKeyId, RotationId, Version};
 use keybaton::{Export, Node, TaskState, TaskView};
-use keybaton_oracle::{Held, PairName, Rules, Verdict, judge_files};
+use keybaton_oracle::{Files, Held, PairName, Rules, Verdict, judge_files};
 use keybaton_rotation::{Phase, Reason, Reply, Want};
 
 use super::bare;
@@ -292,6 +292,7 @@ async fn judge(
         })
         .await?;
     let began = Instant::now();
+    let audit = Some(node.audit_file());
     node.shutdown(Duration::from_secs(10)).await;
     let ledger = vendor.ledger.clone();
     vendor.close().await;
@@ -303,8 +304,9 @@ async fn judge(
         tasks_expected: Some(u64::from(plan.tasks)),
         ..Rules::default()
     };
-    let verdict = judge_files(&ledger, &tasks, &pairs, &rules)
-        .context("the run left no evidence that can be judged")?;
+    let files = Files { ledger, tasks, pairs, audit };
+    let verdict =
+        judge_files(&files, &rules).context("the run left no evidence that can be judged")?;
     tracing::debug!(took = ?began.elapsed(), "judged");
     Ok(verdict)
 }

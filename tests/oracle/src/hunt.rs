@@ -1,4 +1,4 @@
-//! The hunt for spilled keys: every form that a key could have been written in.
+//! S10, the hunt for spilled keys: every form that a key could have been written in.
 //!
 //! **Invariant:** a find names the place and the form, never the key.
 

@@ -1,0 +1,47 @@
+//! Who proves what, and how much of the time each one gets.
+
+/// A test that leaves evidence.
+pub struct Prover {
+    /// Its name, as a person would choose it.
+    pub name: &'static str,
+    /// How it is started.
+    pub how: How,
+    /// Only these tests, by their full names; none means all of the binary.
+    pub tests: &'static [&'static str],
+    /// Its share of the time, against the others'.
+    pub weight: u32,
+    /// How many claims take their time one after the other.
+    pub in_turn: u64,
+    /// The claims it must leave evidence of.
+    pub claims: &'static [&'static str],
+}
+
+/// How a prover is started.
+pub enum How {
+    /// A test binary.
+    Cargo {
+        /// What cargo is told.
+        line: &'static str,
+        /// Flags for the compiler, when the ordinary ones do not do.
+        rustflags: Option<&'static str>,
+        /// A target directory of its own, so that other flags do not undo the usual build.
+        target: Option<&'static str>,
+    },
+}
+
+const fn test(line: &'static str) -> How {
+    How::Cargo { line, rustflags: None, target: None }
+}
+
+/// All provers, the quick ones first.
+pub const PROVERS: &[Prover] = &[Prover {
+    name: "random world",
+    how: test("test --release --package keybaton-rotation --test world"),
+    tests: &[
+        "seeds::every_promise_holds_where_keys_coexist",
+        "seeds::every_promise_holds_where_issuing_voids_the_old_key",
+    ],
+    weight: 2,
+    in_turn: 1,
+    claims: &["rules-random-world-a", "rules-random-world-b"],
+}];
