@@ -126,6 +126,9 @@ impl Report {
             Op::AtMost => ratio <= limit,
             Op::AtLeast => ratio >= limit,
         });
+        // Some groups take minutes: what is known is told at once.
+        let verdict = if holds == Some(false) { ", which is not its bound" } else { "" };
+        writeln!(std::io::stderr(), "  {name}: {ratio:.3}{verdict}").unwrap_or(());
         let (op, limit) = bound.unzip();
         let (cores, commit) = (self.cores, self.commit.clone());
         self.figures.push(Figure { name, ratio, limit, op, holds, cores, commit });
