@@ -107,8 +107,9 @@ impl FromStr for Fault {
 pub struct Case {
     pub stage: Stage,
     pub lives: Vec<Vec<Fault>>,
-    /// A way in which the program is wrong, to see that the verdict finds it.
-    pub mutant: Option<&'static str>,
+    /// A way in which the program is wrong, and in which of its lives, to see that the verdict
+    /// finds it.
+    pub mutant: Option<(&'static str, usize)>,
     /// Besides what belongs to the stage.
     pub simulator: &'static [&'static str],
 }
@@ -165,7 +166,8 @@ pub fn run(case: &Case) -> Result<Run, String> {
     for life in 0..LIVES_MAX {
         let none = Vec::new();
         let faults = case.lives.get(life).unwrap_or(&none);
-        let ended = place.live(case, faults);
+        let mutant = case.mutant.filter(|(_, wrong)| *wrong == life).map(|(name, _)| name);
+        let ended = place.live(case, faults, mutant.unwrap_or_default());
         let struck: Vec<_> = faults.iter().filter(|fault| fault.struck(&ended)).collect();
         if life == 0 && struck.len() < faults.len() {
             return Err(format!("it never came to its place: {}", ended.stderr));
@@ -234,7 +236,7 @@ impl Place {
     }
 
     /// One life, to its end.
-    fn live(&self, case: &Case, faults: &[Fault]) -> Ended {
+    fn live(&self, case: &Case, faults: &[Fault], mutant: &str) -> Ended {
         let (data, provider) = (self.data(), self.simulator.dir().display().to_string());
         let mut args = vec!["demo", "--data-dir", &data, "--tasks", AGENTS, "-o", "json"];
         args.extend(["--simulator", self.simulator.url(), "--simulator-dir", &provider]);
@@ -243,7 +245,7 @@ impl Place {
         let scripts = scripts.join(",");
         let variables = [
             ("KEYBATON_CRASH_POINT", scripts.as_str()),
-            ("KEYBATON_CRASH_MUTANT", case.mutant.unwrap_or_default()),
+            ("KEYBATON_CRASH_MUTANT", mutant),
         ];
         let mut life = start_as(keybaton_with_crash_points(), &variables, args);
         if faults.iter().any(|fault| fault.way == Way::Stop) {

@@ -69,22 +69,22 @@ pub fn mutants() -> Vec<(&'static str, Case)> {
         let point = Point { stage, place, nth, after_ms: 0 };
         Case::one(stage, Fault::at(&point, Way::Kill))
     };
-    let mutant = |name, case| Case { mutant: Some(name), ..case };
+    let mutant = |name, life, case| Case { mutant: Some((name, life)), ..case };
     vec![
         (
             "the intent is not written down before the provider is asked",
-            mutant("forgets-intent", killed(Stage::A, "issue.answered", 2)),
+            mutant("forgets-intent", 0, killed(Stage::A, "issue.answered", 1)),
         ),
         (
             "what is owed is forgotten at a restart",
-            mutant("forgets-obligations", killed(Stage::Lost, "queued.committed", 3)),
+            mutant("forgets-obligations", 1, killed(Stage::Lost, "queued.committed", 3)),
         ),
         (
             "the old key is revoked although somebody holds it",
             Case {
                 stage: Stage::A,
                 lives: Vec::new(),
-                mutant: Some("counts-nobody"),
+                mutant: Some(("counts-nobody", 0)),
                 // Calls that last longer than the overlap.
                 simulator: &["--fault", "chat@acme:6x8=stall:9000"],
             },

@@ -61,7 +61,7 @@ impl Stage {
                 "--fault",
                 "probe@acme:2=stall:1500",
                 "--fault",
-                "revoke@acme:1=stall:1500",
+                "revoke@acme:1x*=stall:1500",
             ],
             Self::B | Self::LostB | Self::DroppedB => &["--class", "b"],
             _ => &[],
