@@ -32,7 +32,9 @@ impl Turn<'_> {
         self.started.n += 1;
         let reason =
             if hand_over { CheckpointReason::HandOver } else { CheckpointReason::Compaction };
-        let is_wanted = hand_over || self.started.since_checkpoint >= RESULTS_PER_CHECKPOINT;
+        // The last result says that the program is done, and a checkpoint would hide it from a resume.
+        let is_wanted = next != Next::Done
+            && (hand_over || self.started.since_checkpoint >= RESULTS_PER_CHECKPOINT);
         let checkpoint =
             if is_wanted { Box::pin(self.put_checkpoint(reason)).await? } else { None };
         if checkpoint.is_some() {
@@ -42,6 +44,9 @@ impl Turn<'_> {
             if checkpoint.is_some() { 0 } else { self.started.since_checkpoint + 1 };
         self.append(Entry::Result { n, idem, version, outcome, checkpoint, at }).await?;
         crash_point::reach("step.persisted", &self.key.tenant);
+        if since_checkpoint == 0 {
+            crash_point::reach("checkpoint.pointed", &self.key.tenant);
+        }
         self.started.since_checkpoint = since_checkpoint;
         self.started.cut = false;
         self.entry.forget_tries();
