@@ -63,7 +63,7 @@ fn carry_out(place: &str, way: Way) {
         Way::Stop => signal(Signal::STOP),
         Way::Refuse => disk::refuse(true),
         Way::Stumble => disk::refuse(false),
-        Way::Twice => {}
+        Way::Twice | Way::Tell => {}
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) enum Way {
     Stumble,
     /// What is done there is done twice, from here on.
     Twice,
+    /// Nothing: it is only said, each time from here on.
+    Tell,
 }
 
 /// One thing to happen at one place.
@@ -35,7 +37,8 @@ pub(super) struct Script {
 impl Script {
     /// Counts one arrival and says whether it is the one.
     pub(super) fn strikes(&self, place: &str, tenant: &str) -> bool {
-        self.way != Way::Twice && self.count(place, tenant) == Some(self.nth)
+        let is_it = |n: u32| n == self.nth || (n > self.nth && self.way == Way::Tell);
+        self.way != Way::Twice && self.count(place, tenant).is_some_and(is_it)
     }
 
     /// Counts one arrival and says whether what is done there is done twice.
@@ -76,7 +79,8 @@ impl FromStr for Script {
                 "refuse" => Way::Refuse,
                 "stumble" => Way::Stumble,
                 "twice" => Way::Twice,
-                _ => return Err("a way is kill, stop, refuse, stumble or twice"),
+                "tell" => Way::Tell,
+                _ => return Err("a way is kill, stop, refuse, stumble, twice or tell"),
             },
             seen: AtomicU32::new(0),
         })
