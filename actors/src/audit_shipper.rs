@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use keybaton_messages::PairId;
+use keybaton_ports::crash_point;
 use keybaton_ports::limits::AUDIT_PAGE_MAX;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -95,6 +96,7 @@ impl AuditShipper {
             let after = shipping.shipped.get(&pair).copied().unwrap_or_default();
             match self.0.ports.journal.audit(&pair, after).await {
                 Ok(page) => {
+                    crash_point::reach("audit.shipping", &pair.tenant);
                     let seq = page.last().map_or(after, |last| last.seq);
                     reached.push((pair, seq, page.len() == AUDIT_PAGE_MAX));
                     records.extend(page);
@@ -107,9 +109,15 @@ impl AuditShipper {
         }
         let shipped = match &records[..] {
             [] => Ok(()),
-            records => self.0.ports.audit.ship(records).await,
+            records => {
+                if reached.iter().any(|(pair, ..)| crash_point::doubles("audit", &pair.tenant)) {
+                    drop(self.0.ports.audit.ship(records).await);
+                }
+                self.0.ports.audit.ship(records).await
+            }
         };
         for (pair, seq, has_more) in reached {
+            crash_point::reach("audit.shipped", &pair.tenant);
             match &shipped {
                 Ok(()) => {
                     if has_more {

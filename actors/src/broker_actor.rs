@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use keybaton_messages::{GrantId, PairId, Rev, TaskId, TaskKey, Version, VersionStatus};
-use keybaton_ports::{GrantError, GrantRow, Standing};
+use keybaton_ports::{GrantError, GrantRow, Standing, crash_point};
 use keybaton_rotation::{Gate, Health, Input, Pause};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -319,6 +319,7 @@ impl Errand {
                 shared.broker_inbox.cast(BrokerMessage::Attend(pair.clone()));
             });
             for version in closed {
+                crash_point::reach("slot.closed", &self.cell.pair.tenant);
                 wake_holders(&self.shared, &self.cell, version);
             }
         }
@@ -334,9 +335,14 @@ impl Errand {
             return Ok(None);
         }
         let id = GrantId(self.shared.ports.entropy.bytes16());
-        let asked =
-            self.shared.ports.journal.grant(&self.cell.pair, version, &self.shared.life, id);
-        self.ask(asked.await).map(Some)
+        let (pair, journal) = (&self.cell.pair, &self.shared.ports.journal);
+        crash_point::reach("grant.asking", &pair.tenant);
+        if crash_point::doubles("grant", &pair.tenant) {
+            drop(journal.grant(pair, version, &self.shared.life, id).await);
+        }
+        let asked = journal.grant(pair, version, &self.shared.life, id).await;
+        crash_point::reach("grant.given", &pair.tenant);
+        self.ask(asked).map(Some)
     }
 
     async fn open_granted(&self, standing: &Standing) -> Result<(), GrantError> {
@@ -380,8 +386,13 @@ impl Errand {
 
     async fn return_one(&self, grant: &GrantRow) -> Result<(), GrantError> {
         let pair = &self.cell.pair;
-        let journal = &self.shared.ports.journal;
-        self.ask(journal.return_grant(pair, grant.version, &self.shared.life, grant.id).await)?;
+        let (journal, life) = (&self.shared.ports.journal, &self.shared.life);
+        crash_point::reach("grant.returning", &pair.tenant);
+        if crash_point::doubles("grant.return", &pair.tenant) {
+            drop(journal.return_grant(pair, grant.version, life, grant.id).await);
+        }
+        self.ask(journal.return_grant(pair, grant.version, life, grant.id).await)?;
+        crash_point::reach("grant.returned", &pair.tenant);
         let left = journal
             .count_grants(pair, grant.version)
             .await

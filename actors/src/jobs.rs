@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use keybaton_messages::{Label, PairId, ProviderKeyId, SecretVersion, Timestamp, Version};
-use keybaton_ports::{Denial, Refusal, Witness};
+use keybaton_ports::{Denial, Refusal, Witness, crash_point};
 use keybaton_rotation::{Class, Effect, Health, Input, PairRecord};
 use ractor::ActorRef;
 use tracing::Instrument;
@@ -101,6 +101,9 @@ impl Job {
                 Some(self.destroy(version, secret, label).await)
             }
             Effect::Count { version } => {
+                if crash_point::is_mutant("counts-nobody") {
+                    return Some(Input::GrantReturned { version, left: 0 });
+                }
                 let counted = self.shared.ports.journal.count_grants(&self.pair, version).await;
                 counted.ok().map(|left| Input::GrantReturned { version, left })
             }
@@ -153,7 +156,12 @@ impl Job {
             return Health::Unknown;
         };
         match self.shared.ports.secrets.read(&self.pair, secret).await {
-            Ok(stored) => entry.provider.probe(&self.pair.tenant, &stored.secret).await,
+            Ok(stored) => {
+                crash_point::reach("probe.sending", &self.pair.tenant);
+                let health = entry.provider.probe(&self.pair.tenant, &stored.secret).await;
+                crash_point::reach("probe.answered", &self.pair.tenant);
+                health
+            }
             Err(_) => Health::Unknown,
         }
     }
@@ -172,7 +180,10 @@ impl Job {
             Ok(entry) => entry,
             Err(refusal) => return refused(None, refusal.to_string()),
         };
-        match entry.provider.revoke(&self.pair.tenant, key_id).await {
+        crash_point::reach("revoke.sending", &self.pair.tenant);
+        let answer = entry.provider.revoke(&self.pair.tenant, key_id).await;
+        crash_point::reach("revoke.answered", &self.pair.tenant);
+        match answer {
             Ok(()) => {}
             Err(Refusal::Busy { after, why }) => return refused(after, why),
             Err(Refusal::Denied { why, .. }) => return refused(None, why),
@@ -207,8 +218,12 @@ impl Job {
         secret: Option<SecretVersion>,
         label: Option<Label>,
     ) -> Input {
+        crash_point::reach("secret.destroying", &self.pair.tenant);
         match self.try_destroy(secret, label).await {
-            Ok(()) => Input::Destroyed { version },
+            Ok(()) => {
+                crash_point::reach("secret.destroyed", &self.pair.tenant);
+                Input::Destroyed { version }
+            }
             Err(refusal) => Input::DestroyFailed { version, why: refusal.to_string() },
         }
     }
@@ -237,6 +252,7 @@ impl Job {
             return;
         };
         let mut published = None;
+        crash_point::reach("event.publishing", &self.pair.tenant);
         for event in &events {
             if let Err(refusal) = self.shared.ports.bus.publish(event).await {
                 tracing::warn!(pair = %self.pair, %refusal, "event not published; readers learn it from the record");
@@ -244,12 +260,14 @@ impl Job {
             }
             published = Some(event.rev);
         }
+        crash_point::reach("event.published", &self.pair.tenant);
         if let Some(rev) = published {
             let _ = self.actor.cast(RotationMessage::Published(rev));
         }
     }
 
     async fn witness(self, witness: Witness) {
+        crash_point::reach("witness.writing", &self.pair.tenant);
         if let Err(refusal) = self.shared.ports.secrets.put_witness(&self.pair, witness).await {
             tracing::warn!(pair = %self.pair, %refusal, "witness not written");
         }
@@ -300,9 +318,11 @@ pub(crate) async fn sweep(shared: &Shared, request: &SweepRequest) -> Vec<Input>
     let Some(entry) = shared.ports.providers.get(&pair.provider) else {
         return failed("the provider is not configured on this node".into());
     };
+    crash_point::reach("sweep.listing", &pair.tenant);
     let listed =
-        tokio::time::timeout(QUESTION_MAX, entry.provider.list(&pair.tenant, label.as_str()));
-    match listed.await {
+        tokio::time::timeout(QUESTION_MAX, entry.provider.list(&pair.tenant, label.as_str())).await;
+    crash_point::reach("sweep.listed", &pair.tenant);
+    match listed {
         Err(_elapsed) => failed("no answer to the listing".into()),
         Ok(Err(refusal)) => failed(refusal.to_string()),
         Ok(Ok(keys)) => {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keybaton_messages::{PairId, Rev, RotationId, TxnId};
-use keybaton_ports::{CommitError, Refusal, Transaction};
+use keybaton_ports::{CommitError, Refusal, Transaction, crash_point};
 use keybaton_rotation::{
     Context, Decision, Effect, Guard, Input, Order, Owner, PairRecord, Policy, Reply, Timer,
     Trigger, step,
@@ -155,7 +155,12 @@ impl Turn<'_> {
         let owner = Owner { node: life.node.clone(), incarnation: life.incarnation };
         let pair = &self.work.pair;
         let record = match stored {
-            Some(record) => record,
+            Some(mut record) => {
+                if crash_point::is_mutant("forgets-obligations") {
+                    record.obligations.clear();
+                }
+                record
+            }
             None => {
                 let Some(entry) = self.shared.ports.providers.get(&pair.provider) else {
                     return self.stop("its provider is not configured on this node".into());
@@ -208,6 +213,7 @@ impl Turn<'_> {
                 None => decision.effects,
                 Some(next) => match self.commit(&record, next.clone(), &decision).await {
                     Committed::Yes => {
+                        crash_point::committed(&record, &next);
                         self.committed(&record, next);
                         decision.effects
                     }
@@ -262,12 +268,24 @@ impl Turn<'_> {
             by: self.shared.life.clone(),
             expect: (before.epoch, before.rev),
             record: next,
-            guards: decision.guards.clone(),
+            guards: if crash_point::is_mutant("counts-nobody") {
+                Vec::new()
+            } else {
+                decision.guards.clone()
+            },
             grants: decision.grants,
             audit: decision.audit.clone(),
             outbox: decision.outbox.clone(),
             published: self.work.published,
         };
+        let is_issue = |effect: &Effect| matches!(effect, Effect::Issue { .. });
+        if crash_point::is_mutant("forgets-intent") && decision.effects.iter().any(is_issue) {
+            return Committed::Yes;
+        }
+        crash_point::committing(before, &transaction.record);
+        if crash_point::doubles("commit", &self.work.pair.tenant) {
+            drop(self.shared.ports.journal.commit(transaction.clone()).await);
+        }
         let mut wait = STORE_RETRY_MIN;
         loop {
             match self.shared.ports.journal.commit(transaction.clone()).await {
@@ -307,6 +325,9 @@ impl Turn<'_> {
 
     fn carry_out(&mut self, effects: Vec<Effect>, reply: &mut Option<ReplyPort>) {
         for effect in effects {
+            if crash_point::doubles_effect(&effect, &self.work.pair.tenant) {
+                self.start(effect.clone(), reply);
+            }
             self.start(effect, reply);
         }
         send(reply.take(), Reply::Done);

@@ -80,6 +80,20 @@ async fn a_commit_that_failed_once_is_carried_out_again_on_the_reopened_database
     assert_eq!(world.owner.entries().await, [result(0), result(1)]);
 }
 
+/// The walk over the rows that follows a failed commit meets tasks in the order of their names.
+#[tokio::test]
+async fn a_task_is_found_after_a_failed_commit_whatever_the_order_of_names() {
+    let mut world = world().await;
+    let mut earlier = Owner::claim(&world.embedded.tasks, &task("a")).await;
+    world.disk.set(Health::OneBadWrite);
+    world.owner.append(result(1)).await.expect("appended");
+    earlier.append(result(0)).await.expect("appended");
+    world.disk.set(Health::OneBadWrite);
+    earlier.append(result(1)).await.expect("appended");
+    assert_eq!(world.owner.entries().await, [result(0), result(1)]);
+    assert_eq!(earlier.entries().await, [result(0), result(1)]);
+}
+
 #[tokio::test]
 async fn a_full_disk_stops_the_store_and_what_was_acknowledged_is_there_afterwards() {
     for writes in [0, 1, 2, 3, 5, 8] {

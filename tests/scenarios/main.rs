@@ -9,5 +9,6 @@ mod kill_and_restart;
 mod naive;
 mod rotation;
 mod secrets_do_not_spill;
+mod storm;
 mod tasks;
 mod triggers;

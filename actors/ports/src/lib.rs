@@ -9,6 +9,7 @@ mod audit;
 mod bus;
 mod checkpoints;
 mod clock;
+pub mod crash_point;
 mod journal;
 pub mod limits;
 mod provider;

@@ -353,10 +353,13 @@ fn sweep_of(draft: &Draft<'_>, label: &Label) -> Option<(Version, Timestamp)> {
     })
 }
 
-/// Class B: the provider was never reached under this version's label.
+/// Class B: the provider was never reached under this version's label. A version that has ended
+/// meanwhile, because a listing behind the horizon showed nothing, stays ended.
 pub(crate) fn forget_label(draft: &mut Draft<'_>, version: Version) {
     forget(draft, |debt| matches!(debt, Debt::Sweep { version: v, .. } if *v == version));
-    end_if_resolved(draft, version);
+    if draft.record.status(version) == Some(VersionStatus::Unresolved) {
+        end_if_resolved(draft, version);
+    }
 }
 
 /// Class B: the new key voided whatever stands under older labels that were never found.

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use keybaton_messages::{Label, Version};
-use keybaton_ports::{Denial, FingerprintKey, IssueRequest, IssuedKey, Refusal, SecretMeta};
+use keybaton_ports::{
+    Denial, FingerprintKey, IssueRequest, IssuedKey, Refusal, SecretMeta, crash_point,
+};
 use keybaton_rotation::{Found, Input};
 
 use super::Job;
@@ -34,7 +36,9 @@ impl Job {
         let lifetime = lifetime.filter(|_| entry.provider.capabilities().lifetime);
         let request =
             IssueRequest { tenant: self.pair.tenant.clone(), label: label.clone(), lifetime };
+        crash_point::reach("issue.sending", &self.pair.tenant);
         let asked = tokio::time::timeout(timeout, entry.provider.issue(&request)).await;
+        crash_point::reach("issue.answered", &self.pair.tenant);
         let issued = match asked {
             Err(_elapsed) => return unknown(format!("no answer within {timeout:?}")),
             Ok(Err(Refusal::Unknown { why })) => return unknown(why),
@@ -59,10 +63,14 @@ impl Job {
             expires_at,
         };
         let deadline = tokio::time::Instant::now() + SECRET_PUT_PATIENCE;
+        if crash_point::doubles("secret.put", &self.pair.tenant) {
+            drop(self.shared.ports.secrets.put(&meta, &secret).await);
+        }
         let mut wait = STORE_RETRY_MIN;
         loop {
             match self.shared.ports.secrets.put(&meta, &secret).await {
                 Ok(stored) => {
+                    crash_point::reach("issue.stored", &self.pair.tenant);
                     let keys: &FingerprintKey = &self.shared.ports.fingerprints;
                     let fp = keys.fingerprint(&secret);
                     return Input::Issued { version, key_id, secret: stored, fp, expires_at };

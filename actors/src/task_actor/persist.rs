@@ -6,7 +6,9 @@
 use std::time::Instant;
 
 use keybaton_messages::{Checkpoint, CheckpointReason};
-use keybaton_ports::{CheckpointRef, Entry, TaskError, TaskJournal, TaskState, TaskWrite};
+use keybaton_ports::{
+    CheckpointRef, Entry, TaskError, TaskJournal, TaskState, TaskWrite, crash_point,
+};
 
 use super::Stop;
 use super::turn::Turn;
@@ -30,12 +32,21 @@ impl Turn<'_> {
         self.started.n += 1;
         let reason =
             if hand_over { CheckpointReason::HandOver } else { CheckpointReason::Compaction };
-        let is_wanted = hand_over || self.started.since_checkpoint >= RESULTS_PER_CHECKPOINT;
+        // The last result says that the program is done, and a checkpoint would hide it from a resume.
+        let is_wanted = next != Next::Done
+            && (hand_over || self.started.since_checkpoint >= RESULTS_PER_CHECKPOINT);
         let checkpoint =
             if is_wanted { Box::pin(self.put_checkpoint(reason)).await? } else { None };
+        if checkpoint.is_some() {
+            crash_point::reach("checkpoint.put", &self.key.tenant);
+        }
         let since_checkpoint =
             if checkpoint.is_some() { 0 } else { self.started.since_checkpoint + 1 };
         self.append(Entry::Result { n, idem, version, outcome, checkpoint, at }).await?;
+        crash_point::reach("step.persisted", &self.key.tenant);
+        if since_checkpoint == 0 {
+            crash_point::reach("checkpoint.pointed", &self.key.tenant);
+        }
         self.started.since_checkpoint = since_checkpoint;
         self.started.cut = false;
         self.entry.forget_tries();
@@ -61,6 +72,7 @@ impl Turn<'_> {
         if let Some(session) = self.started.session.take() {
             session.note_work_ended(ended);
         }
+        crash_point::reach("hand-over.released", &self.key.tenant);
         self.started.seen = self.started.credential.current();
         self.started.handing_over = true;
         metrics::counter!("keybaton_tasks_checkpointed_total").increment(1);
@@ -71,8 +83,10 @@ impl Turn<'_> {
         reason: CheckpointReason,
     ) -> Result<(), Stop> {
         if let Some(checkpoint) = self.put_checkpoint(reason).await? {
+            crash_point::reach("checkpoint.put", &self.key.tenant);
             let (n, at) = (self.started.n, self.shared.ports.clock.now());
             self.append(Entry::Checkpoint { n, checkpoint, at }).await?;
+            crash_point::reach("checkpoint.pointed", &self.key.tenant);
             self.started.since_checkpoint = 0;
         }
         Ok(())
@@ -135,6 +149,9 @@ impl Turn<'_> {
             entry,
         };
         let tasks: &dyn TaskJournal = self.shared.ports.tasks.as_ref();
+        if crash_point::doubles("step.append", &self.key.tenant) {
+            drop(tasks.append(write.clone()).await);
+        }
         loop_until_answered(self.entry, || tasks.append(write.clone()))
             .await
             .map_err(|error| Stop::Broken(format!("task {}: {error}", self.key)))?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use keybaton_messages::{CheckpointReason, TaskKey, Version};
-use keybaton_ports::{Entry, TaskState};
+use keybaton_ports::{Entry, TaskState, crash_point};
 
 use super::{Started, Stop};
 use crate::credential::SessionLease;
@@ -79,6 +79,7 @@ impl Turn<'_> {
         }
         metrics::counter!("keybaton_tasks_checkpointed_total").increment(1);
         self.started.session = None;
+        crash_point::reach("hand-over.released", &self.key.tenant);
         self.started.handing_over = true;
         self.started.ended_at.get_or_insert(begun);
         Ok(())
@@ -99,6 +100,7 @@ impl Turn<'_> {
             };
             match acquired {
                 Ok(session) => {
+                    crash_point::reach("session.acquired", &self.key.tenant);
                     self.started.seen = self.started.credential.current();
                     self.started.session = Some(session);
                     return Ok(());
@@ -138,13 +140,19 @@ impl Turn<'_> {
         if effects != Effects::Repeatable && !is_repeat {
             let version = self.held_version().unwrap_or(Version(0));
             let (n, at) = (self.started.n, self.shared.ports.clock.now());
+            crash_point::reach("step.intending", &self.key.tenant);
             Box::pin(self.append(Entry::Intent { n, idem, version, at })).await?;
+            crash_point::reach("step.intended", &self.key.tenant);
         }
         self.started.cut = effects != Effects::Repeatable;
         self.note_pause();
         self.entry.show(|view| view.waits_for = None);
         self.entry.note_try();
+        if crash_point::doubles("step", &self.key.tenant) {
+            drop(self.run(idem, is_repeat, effects).await);
+        }
         let took = self.run(idem, is_repeat, effects).await;
+        crash_point::reach("step.called", &self.key.tenant);
         match took {
             Ok((next, outcome)) => self.persist(next, outcome, idem).await,
             Err(StepError::Again(why)) => Box::pin(self.try_again(why)).await,

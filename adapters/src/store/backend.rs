@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use keybaton_ports::crash_point;
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
@@ -64,6 +65,7 @@ impl StorageBackend for Watched {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        crash_point::check_disk()?;
         self.inner.set_len(len)
     }
 
@@ -72,6 +74,7 @@ impl StorageBackend for Watched {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        crash_point::check_disk()?;
         self.inner.write(offset, data)
     }
 

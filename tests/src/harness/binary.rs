@@ -21,14 +21,25 @@ use super::wait::PATIENCE;
 /// When it cannot be built.
 pub fn keybaton() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(build)
+    PROGRAM.get_or_init(|| build("keybaton", &[]))
 }
 
-fn build() -> PathBuf {
+/// The same program with its crash points. Its libraries have another feature and lie beside the
+/// usual ones; everything that is not ours is shared.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn keybaton_with_crash_points() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| build("keybaton-crash-points", &["--features", "crash-points"]))
+}
+
+fn build(program: &str, features: &[&str]) -> PathBuf {
     // Whoever runs the tests says which cargo; by hand it is the usual one.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut cargo = Command::new(cargo)
-        .args(["build", "--package", "keybaton", "--bin", "keybaton"])
+        .args(["build", "--package", "keybaton", "--bin", program])
+        .args(features)
         .args(["--message-format", "json-render-diagnostics", "--quiet"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdout(Stdio::piped())
@@ -36,14 +47,14 @@ fn build() -> PathBuf {
         .expect("cargo runs");
     let stdout = BufReader::new(cargo.stdout.take().expect("piped"));
     let named = |message| match message {
-        Message::CompilerArtifact(artifact) if artifact.target.name == "keybaton" => {
+        Message::CompilerArtifact(artifact) if artifact.target.name == program => {
             artifact.executable
         }
         _ => None,
     };
     // Read to the end, or cargo would fail at its next line.
     let executable = Message::parse_stream(stdout).filter_map(Result::ok).filter_map(named).last();
-    assert!(cargo.wait().expect("cargo ends").success(), "keybaton builds");
+    assert!(cargo.wait().expect("cargo ends").success(), "{program} builds");
     executable.expect("cargo names the program").into()
 }
 
@@ -84,11 +95,24 @@ where
     I: IntoIterator<Item = A>,
     A: AsRef<std::ffi::OsStr>,
 {
-    let mut command = dying_with_us();
+    start_as(keybaton(), &[], args)
+}
+
+/// Starts a program of ours with these arguments, and these variables besides the usual ones.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn start_as<I, A>(program: &Path, variables: &[(&str, &str)], args: I) -> Running
+where
+    I: IntoIterator<Item = A>,
+    A: AsRef<std::ffi::OsStr>,
+{
+    let mut command = dying_with_us(program);
     let mut child = command
         .args(args)
         .env_remove("KEYBATON_MASTER_KEY")
         .env_remove("KEYBATON_LOG")
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -111,17 +135,17 @@ where
 }
 
 /// The program, killed by the kernel when the thread that started it ends.
-fn dying_with_us() -> Command {
+fn dying_with_us(program: &Path) -> Command {
     static HAS_SETPRIV: OnceLock<bool> = OnceLock::new();
     let has_setpriv = HAS_SETPRIV.get_or_init(|| {
         let asked = Command::new("setpriv").arg("--version").output();
         asked.is_ok_and(|answer| answer.status.success())
     });
     if !has_setpriv {
-        return Command::new(keybaton());
+        return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]).arg(keybaton());
+    command.args(["--pdeathsig", "KILL"]).arg(program);
     command
 }
 
@@ -201,6 +225,16 @@ impl Running {
         };
         kept.push(text.clone());
         Some(text)
+    }
+
+    /// SIGCONT, for one that was frozen.
+    ///
+    /// # Panics
+    /// When the process is gone and forgotten.
+    pub fn go_on(&self) {
+        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.expect("a process has a number");
+        rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("a child of ours");
     }
 
     /// SIGKILL.

@@ -10,7 +10,10 @@ mod strings;
 mod wait;
 mod world;
 
-pub use binary::{Ended, Running, SimulatorProcess, keybaton, plain_run, start};
+pub use binary::{
+    Ended, Running, SimulatorProcess, keybaton, keybaton_with_crash_points, plain_run, start,
+    start_as,
+};
 pub use keybaton_oracle::hunt::{Find, Hunt};
 pub use puppet::{Deed, Keeps, Puppet, Risk, Role};
 pub use recorder::Recorder;

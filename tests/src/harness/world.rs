@@ -46,6 +46,10 @@ pub struct Setup {
     pub log: Option<tracing::Dispatch>,
     /// Whether the node knows the program [`Puppet`].
     pub knows_puppets: bool,
+    /// Names under which the node knows the one provider. Sweeps are paced for each.
+    pub providers: Vec<String>,
+    /// The provider that the node is given instead of the real adapter, if any.
+    pub stand_in: Option<fn(Arc<dyn Provider>) -> Arc<dyn Provider>>,
 }
 
 impl Default for Setup {
@@ -56,6 +60,8 @@ impl Default for Setup {
             tasks_max: 10_000,
             log: None,
             knows_puppets: true,
+            providers: vec![PROVIDER.to_owned()],
+            stand_in: None,
         }
     }
 }
@@ -213,9 +219,15 @@ impl World {
     #[must_use]
     pub fn builder(&self) -> NodeBuilder {
         let base_url = self.simulator().base_url();
-        let builder = Node::builder(self.node_dir())
-            .provider(PROVIDER, self.provider(), self.setup.policy.clone())
-            .tasks_max(self.setup.tasks_max);
+        let adapter = self.provider();
+        let adapter = match self.setup.stand_in {
+            Some(stand_in) => stand_in(adapter),
+            None => adapter,
+        };
+        let mut builder = Node::builder(self.node_dir()).tasks_max(self.setup.tasks_max);
+        for name in &self.setup.providers {
+            builder = builder.provider(name, adapter.clone(), self.setup.policy.clone());
+        }
         if self.setup.knows_puppets {
             builder.program(Puppet { base_url, strings: self.strings.clone() })
         } else {

@@ -142,6 +142,19 @@ impl Inner {
         place
     }
 
+    /// Forgets all heads and takes these. Every task keeps its place: operations that wait for
+    /// their commit, or are about to be carried out again, name it.
+    fn replace(&mut self, tasks: Vec<(TaskKey, Head)>, last_row: u64, prune: VecDeque<u64>) {
+        self.cells.fill_with(|| Cell { committed: None, changed: None });
+        self.changed.clear();
+        self.forgotten.clear();
+        (self.last_row, self.prune, self.pruning) = (last_row, prune, 0);
+        for (key, head) in tasks {
+            let place = self.take_place(&key);
+            self.cells[place.0 as usize].committed = Some(head);
+        }
+    }
+
     fn commit(&mut self) {
         for (place, head) in self.changed.drain(..) {
             let cell = &mut self.cells[place.0 as usize];
@@ -281,22 +294,19 @@ impl Resident for Heads {
         let mut tasks = self.read_tasks(reader)?;
         let by_life: HashMap<u64, usize> =
             (0..).zip(&tasks).map(|(at, (_, head))| (head.born, at)).collect();
-        let mut inner = Inner::default();
+        let mut last_row = 0;
+        let mut prune = VecDeque::new();
         reader.each_entry(|row, bytes| {
-            inner.last_row = row;
+            last_row = row;
             let entry = EntryHead::read(bytes);
             let owner = entry.and_then(|entry| Some((entry, *by_life.get(&entry.born)?)));
             match owner {
                 Some((entry, at)) => follow(&mut tasks[at].1, row, entry),
-                None if inner.prune.len() < PRUNE_QUEUE_MAX => inner.prune.push_back(row),
+                None if prune.len() < PRUNE_QUEUE_MAX => prune.push_back(row),
                 None => {}
             }
         })?;
-        for (key, head) in tasks {
-            let place = inner.take_place(&key);
-            inner.cells[place.0 as usize].committed = Some(head);
-        }
-        *self.inner.lock() = inner;
+        self.inner.lock().replace(tasks, last_row, prune);
         Ok(())
     }
 }

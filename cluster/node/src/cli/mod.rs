@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::demo;
+use super::demo;
 
 /// Hands a model-provider key over under running agents.
 #[derive(Parser)]

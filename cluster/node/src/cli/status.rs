@@ -10,8 +10,8 @@ use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 use keybaton::{NodeStatus, PairStatus, read_status};
 
+use super::super::demo::Output;
 use super::node_dir;
-use crate::demo::Output;
 
 /// Explain a data directory.
 #[derive(Args)]

@@ -216,11 +216,11 @@ async fn ask_for_rotation(
         vendor.arm(&fault.script(pair.tenant.as_str())).await?;
     }
     let reason = Reason::Requested("the demo".into());
-    // The first version: a trigger that is sent again names the same target.
+    // Whichever version is active: after a kill during the first key it need not be the first one.
     let want = if plan.emergency {
-        Want::Emergency { compromised: Some(Version(1)), deadline: None, reason }
+        Want::Emergency { compromised: None, deadline: None, reason }
     } else {
-        Want::Rotate { target: Some(Version(1)), reason }
+        Want::Rotate { target: None, reason }
     };
     match node.trigger(pair, "demo-rotation", want).await? {
         Reply::Rotation(rotation) => Ok(rotation),

@@ -1,0 +1,167 @@
+//! The claim: whatever happens at whichever point, the promises hold and the rotation ends.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use keybaton_evidence::{Evidence, Mutant, budget, is_long_form};
+use keybaton_tests::harness::{keybaton, keybaton_with_crash_points};
+
+use crate::case::{Case, run};
+use crate::plan::{Pairs, kills, mutants, others};
+
+/// Runs at the same time; each is two processes that mostly wait.
+const AT_ONCE: usize = 6;
+
+/// Runs of the short form beside one kill at every point.
+const SAMPLE: usize = 14;
+
+/// Seed of the short form's sample.
+const SEED: u64 = 20_261_121;
+
+/// The environment variable that asks for one run alone, by its name.
+const ONE_CASE: &str = "KEYBATON_CRASH_CASE";
+
+/// How the short form is repeated.
+const COMMAND: &str = "cargo test -p keybaton-tests --test crash_points every_point_is_survived";
+
+/// What came of all runs.
+#[derive(Default)]
+struct Tally {
+    by_kind: BTreeMap<String, u64>,
+    lives: usize,
+    failures: Vec<String>,
+    mutants: Vec<Mutant>,
+}
+
+/// A run to make, and whether it must hold.
+enum Job {
+    Holds(Case),
+    Refutes(&'static str, Case),
+}
+
+#[test]
+fn every_point_is_survived() {
+    if let Ok(name) = std::env::var(ONE_CASE) {
+        let case: Case = name.parse().expect("the name of a case");
+        assert_eq!(failure(&case), None, "{name}");
+        return;
+    }
+    // Built before the clock starts.
+    let _programs = (keybaton(), keybaton_with_crash_points());
+    let began = Instant::now();
+    let seed = if is_long_form() { rand::random() } else { SEED };
+    let tally = Mutex::new(Tally::default());
+    let jobs = Mutex::new(jobs(began, seed));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                let next = || jobs.lock().expect("no job panics here").next();
+                while let Some(job) = next() {
+                    work(job, &tally);
+                }
+            });
+        }
+    });
+    let tally = tally.into_inner().expect("no job panics here");
+    evidence(tally, began.elapsed(), seed).demand();
+}
+
+/// Mutants and kills always; then what the time allows.
+fn jobs(began: Instant, seed: u64) -> Box<dyn Iterator<Item = Job> + Send> {
+    let until = began + budget(Duration::from_secs(180));
+    let always = mutants().into_iter().map(|(name, case)| Job::Refutes(name, case));
+    let always = always.chain(kills().into_iter().map(Job::Holds));
+    if !is_long_form() {
+        return Box::new(always.chain(others(seed).into_iter().take(SAMPLE).map(Job::Holds)));
+    }
+    let more = others(seed).into_iter().chain(Pairs::new(seed)).map(Job::Holds);
+    Box::new(always.chain(more.take_while(move |_| Instant::now() < until)))
+}
+
+fn work(job: Job, tally: &Mutex<Tally>) {
+    match job {
+        Job::Holds(case) => {
+            let failure = failure(&case);
+            if let Some(why) = &failure {
+                // Said at once: a long form goes on for hours.
+                let _ = writeln!(std::io::stderr(), "{why}");
+            }
+            let mut tally = tally.lock().expect("nobody panics here");
+            *tally.by_kind.entry(kind(&case)).or_default() += 1;
+            tally.lives += case.lives.len() + 1;
+            tally.failures.extend(failure);
+        }
+        Job::Refutes(name, case) => {
+            let found = attempt(&case).map(|run| run.violations);
+            let (refuted, how) = match found {
+                Ok(violations) => (!violations.is_empty(), violations.join("\n")),
+                Err(why) => (false, why),
+            };
+            let how = format!("{case}\n{how}");
+            let mutant = Mutant { name: name.into(), refuted, how };
+            tally.lock().expect("nobody panics here").mutants.push(mutant);
+        }
+    }
+}
+
+/// Why a run did not hold, with the command that repeats it.
+fn failure(case: &Case) -> Option<String> {
+    let why = match attempt(case) {
+        Ok(run) if run.violations.is_empty() => return None,
+        Ok(run) => format!("after {} lives: {}", run.lives, run.violations.join("\n  ")),
+        Err(why) => why,
+    };
+    Some(format!("{case}\n  {why}\n  again: {ONE_CASE}='{case}' {COMMAND}"))
+}
+
+/// A wait that came to its end is a failure of this run, not of all of them.
+fn attempt(case: &Case) -> Result<crate::case::Run, String> {
+    catch_unwind(AssertUnwindSafe(|| run(case))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(text.unwrap_or_else(|| "a wait of the test panicked".to_owned()))
+    })
+}
+
+/// "kill", "kill + twice", "kill, then stop".
+fn kind(case: &Case) -> String {
+    let life = |faults: &Vec<crate::case::Fault>| {
+        let ways: Vec<_> = faults.iter().map(|fault| fault.way().name()).collect();
+        ways.join(" + ")
+    };
+    case.lives.iter().map(life).collect::<Vec<_>>().join(", then ")
+}
+
+fn evidence(tally: Tally, took: Duration, seed: u64) -> Evidence {
+    let cases = tally.by_kind.values().sum();
+    let kinds: Vec<_> = tally.by_kind.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+    Evidence {
+        claim: "crash-points".into(),
+        statement: "Wherever the process is killed, frozen or refused by its disk, and whatever \
+                    is done twice, no task loses a step, no held key dies, no key is forgotten and \
+                    the rotation ends."
+            .into(),
+        method: "the real program, stopped at named points, judged by the oracle".into(),
+        cases,
+        unit: "runs".into(),
+        seconds: took.as_secs_f64(),
+        holds: tally.failures.is_empty(),
+        counterexample: tally.failures.join("\n"),
+        mutants: tally.mutants,
+        command: if is_long_form() {
+            format!("KEYBATON_PROVE_SECONDS={} {COMMAND}", took.as_secs())
+        } else {
+            COMMAND.into()
+        },
+        notes: vec![
+            format!("runs by what happened: {}", kinds.join("; ")),
+            format!("seed {seed}; {} lives of the process at least", tally.lives),
+            "not reached in the demo: a person who makes the key, a rotation that fails or is \
+             rolled back, everything that needs a second node"
+                .into(),
+        ],
+        ..Evidence::default()
+    }
+}
