@@ -353,8 +353,12 @@ fn sweep_of(draft: &Draft<'_>, label: &Label) -> Option<(Version, Timestamp)> {
     })
 }
 
-/// Class B: the provider was never reached under this version's label.
+/// Class B: the provider was never reached under this version's label. Its search may have ended
+/// already, if the old key could not be probed for as long as that.
 pub(crate) fn forget_label(draft: &mut Draft<'_>, version: Version) {
+    if draft.record.status(version) != Some(VersionStatus::Unresolved) {
+        return;
+    }
     forget(draft, |debt| matches!(debt, Debt::Sweep { version: v, .. } if *v == version));
     end_if_resolved(draft, version);
 }

@@ -160,6 +160,17 @@ impl World {
     fn hear(&self, s: &State, node: u8, source: Source, what: What, out: &mut Vec<Action>) {
         let mut add = |fate| out.push(Action::Hear { node, source, what, fate });
         add(Fate::Well);
+        if s.faults == 0 {
+            return;
+        }
+        let is_doubled = matches!(source, Source::Job(_))
+            || matches!(source, Source::Question(q) if !matches!(q, Question::Count(_)));
+        if self.may(s, Fault::Doubled) && is_doubled {
+            add(Fate::Doubled);
+        }
+        if !self.writes(s, node, what) {
+            return;
+        }
         if self.may(s, Fault::Crash) {
             add(Fate::Dies);
         }
@@ -169,11 +180,12 @@ impl World {
         if self.may(s, Fault::CommitFloats) && s.floating.is_none() {
             add(Fate::Floats);
         }
-        let is_doubled = matches!(source, Source::Job(_))
-            || matches!(source, Source::Question(q) if !matches!(q, Question::Count(_)));
-        if self.may(s, Fault::Doubled) && is_doubled {
-            add(Fate::Doubled);
-        }
+    }
+
+    /// Whether there is anything to commit, so that the owner can die around its commit.
+    fn writes(&self, s: &State, n: u8, what: What) -> bool {
+        let record = s.node(n).actor.as_ref().map_or(&s.store, |actor| &actor.record);
+        self.book.step(record, what).is_some_and(|decided| decided.record.is_some())
     }
 
     /// The issue calls of this node's process.

@@ -16,6 +16,7 @@ mod brokers;
 mod config;
 mod counterexample;
 mod explore;
+mod forget;
 mod heal;
 mod limits;
 mod nodes;

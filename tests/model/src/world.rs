@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::Mutex;
 
-use keybaton_messages::VersionStatus;
 use keybaton_rotation::Class;
 use stateright::{Model, Property};
 
@@ -188,28 +187,9 @@ impl World {
             _ => self.node_step(&mut s, action),
         }
         self.check(&mut s);
-        forget_what_is_over(&mut s);
+        self.forget(&mut s);
         Some(s)
     }
-}
-
-/// Forgets what nobody can meet any more, so that fewer states are told apart: requests for what
-/// has happened already, and dead keys of ended versions that nobody hands out or holds.
-fn forget_what_is_over(s: &mut State) {
-    let mut wires = std::mem::take(&mut s.wires);
-    wires.retain(|wire| !matches!(wire, Wire::Revoke(key) if !s.is_live(*key)));
-    s.wires = wires;
-    let mut keys = std::mem::take(&mut s.keys);
-    keys.retain(|key| {
-        let Some(v) = key.at.label() else { return true };
-        let is_ended = matches!(
-            s.store.status(v),
-            None | Some(VersionStatus::Revoked | VersionStatus::Gone)
-        );
-        let is_met = |n: &Node| [n.open, n.task, n.granted].contains(&Some(v));
-        key.is_alive || !is_ended || s.nodes.iter().any(is_met)
-    });
-    s.keys = keys;
 }
 
 /// Whether one promise is kept.

@@ -86,6 +86,15 @@ fn an_unclear_issue_is_waited_out_and_the_old_key_tells() {
 }
 
 #[test]
+fn the_search_for_the_label_may_end_before_the_old_key_can_be_probed() {
+    after_emptying("unknown nothing wait:69 dunno wait:86400 swept:v2", "probingold v2; v2 GONE");
+    after_emptying(
+        "unknown nothing wait:69 dunno wait:86400 swept:v2 alive",
+        "queued; v2 GONE, active v1, gate open, audit Reopened v1",
+    );
+}
+
+#[test]
 fn a_foreign_key_is_waited_out_too() {
     after_emptying("claimed", "settling v2; v2 UNRESOLVED, owed sweep v2, armed settle 69");
 }
