@@ -56,6 +56,7 @@ pub enum How {
 pub enum Action {
     Hear { node: u8, source: Source, what: What, fate: Fate },
     Issue { node: u8, v: V, how: How },
+    DeposedWrites(u8),
     StoreSecret { node: u8, v: V },
     LateIssue(V),
     Revoke(KeyRef),
@@ -121,6 +122,10 @@ impl World {
             }
             return;
         };
+        if self.is_deposed(s, n) {
+            out.push(Action::DeposedWrites(n));
+            return;
+        }
         let what_rings = TIMERS.into_iter().filter(|t| actor.is_armed(*t) && self.may_ring(s, *t));
         for timer in what_rings {
             self.hear(s, n, Source::Timer(timer), What::Ring(timer), out);
@@ -205,7 +210,8 @@ impl World {
                 Stage::Answered(_) => out.push(Action::StoreSecret { node: n, v }),
                 Stage::Stored(_) => {}
             }
-            let is_heard = s.node(n).actor.is_some() && !s.node(n).is_cut;
+            let is_heard =
+                s.node(n).actor.is_some() && !s.node(n).is_cut && !self.is_deposed(s, n);
             if is_heard && self.may(s, Fault::Refuse) && job.stage == Stage::Sent {
                 let (source, what) = (Source::Job(v), What::Refused(v));
                 out.push(Action::Hear { node: n, source, what, fate: Fate::Well });

@@ -7,7 +7,6 @@
 //! something waits or what people read are set to one value, since time has no clock here. Who is
 //! behind which revision is kept beside the record, by whoever holds a copy of it.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use keybaton_rotation::{
     AuditKind, Class, Context, Decision, Due, Effect, Gate, Guard, OnStuck, Owner, PairRecord,
     Phase, Policy, Timer, step,
 };
+use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::config::{Config, Mutant};
 use crate::limits::VERSIONS_MAX;
@@ -151,7 +151,7 @@ pub(crate) type Answer = Option<Arc<Move>>;
 pub(crate) struct Book {
     policy: Policy,
     mutant: Mutant,
-    pages: Vec<RwLock<HashMap<(RecRef, What), Answer>>>,
+    pages: Vec<RwLock<FxHashMap<(RecRef, What), Answer>>>,
 }
 
 const PAGES: usize = 32;
@@ -161,7 +161,8 @@ impl Book {
         let policy = Policy {
             // One Dead may be a key that is not known everywhere yet; two are a bad key.
             probe_tries: 2,
-            on_stuck: OnStuck::RollBack,
+            // The end of the drain wants the old key back already; the hard deadline only pages.
+            on_stuck: OnStuck::Wait,
             ..Policy::default()
         };
         let pages = (0..PAGES).map(|_| RwLock::default()).collect();
@@ -170,7 +171,7 @@ impl Book {
 
     /// What the rules make of this.
     pub(crate) fn step(&self, before: &RecRef, what: What) -> Answer {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = FxHasher::default();
         what.hash(&mut hasher);
         let page = usize::try_from((before.hash ^ hasher.finish()) % PAGES as u64).unwrap_or(0);
         let key = (before.clone(), what);

@@ -1,21 +1,31 @@
 //! Forgets what nobody can meet any more, so that fewer states are told apart.
 //!
+//! - A commit on its way that is behind the store by now: it would change nothing.
 //! - Requests for what has happened already.
 //! - Dead keys of ended versions that nobody hands out or holds.
 //! - Questions whose every answer would be a repeat; they echo their version and attempt, so they
 //!   stay repeats for ever, and a question that is asked again is the same one.
+//! - What a deposed owner knows and waits for. Whatever it wants to write, the commit refuses it
+//!   before looking at it, and that it tries is a step of its own. Its requests stay on the wire.
+//!   A world without fencing forgets none of that.
 //! - Timers that would do nothing if they rang now. One that is left over could ring early in a
 //!   later phase of its kind; as every timer may ring at any moment, that phase's own one does.
 
 use keybaton_messages::VersionStatus;
 
 use crate::book::RecRef;
-use crate::state::{Node, Question, State, TIMERS, Wire};
+use crate::config::Mutant;
+use crate::state::{Node, Question, Stage, State, TIMERS, Wire};
 use crate::what::{KeyRef, Truth, What};
 use crate::world::World;
 
 impl World {
     pub(crate) fn forget(&self, s: &mut State) {
+        let is_refused = s.floating.as_ref().is_some_and(|f| f.behind.rev)
+            && !matches!(self.config.mutant, Mutant::NoFencing | Mutant::GuardsBeforeRevision);
+        if is_refused {
+            s.floating = None;
+        }
         let mut wires = std::mem::take(&mut s.wires);
         wires.retain(|wire| !matches!(wire, Wire::Revoke(key) if !s.is_live(*key)));
         s.wires = wires;
@@ -30,8 +40,39 @@ impl World {
             key.is_alive || !is_ended || s.nodes.iter().any(is_met)
         });
         s.keys = keys;
-        for node in &mut s.nodes {
-            self.forget_of(node);
+        for n in 0..self.config.nodes {
+            if self.is_deposed(s, n) {
+                self.depose(s, n);
+            } else {
+                self.forget_of(s.node_mut(n));
+            }
+        }
+    }
+
+    /// Whether this node was the owner, and all that it still could write would be refused.
+    pub(crate) fn is_deposed(&self, s: &State, n: u8) -> bool {
+        let is_behind = match &s.node(n).actor {
+            Some(actor) => actor.behind.epoch,
+            None => s.store.owner != n,
+        };
+        is_behind
+            && !matches!(self.config.mutant, Mutant::NoFencing | Mutant::GuardsBeforeRevision)
+    }
+
+    fn depose(&self, s: &mut State, n: u8) {
+        let store = s.store.clone();
+        let node = s.node_mut(n);
+        if let Some(actor) = &mut node.actor {
+            actor.record = store;
+            actor.disarm_all();
+        }
+        node.jobs.retain(|job| !matches!(job.stage, Stage::Stored(_)));
+        for question in std::mem::take(&mut node.questions) {
+            if let Question::Revoke(_, key) = question
+                && s.is_live(key)
+            {
+                s.put_wire(Wire::Revoke(key));
+            }
         }
     }
 

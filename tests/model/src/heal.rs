@@ -114,7 +114,7 @@ impl World {
             Action::Lands => 0,
             Action::LateIssue(_) | Action::LateRevoke(_) => 1,
             Action::SelfFence(_) => 2,
-            Action::StopActor(_) => 3,
+            Action::StopActor(_) | Action::DeposedWrites(_) => 3,
             Action::Rejoin(_) => 4,
             Action::Release(_) => 6,
             Action::Read(_) | Action::Granted(_) => 7,

@@ -6,7 +6,7 @@
 
 use crate::actions::{Action, other};
 use crate::config::{Fault, Mutant};
-use crate::state::{Node, Question, Stage, State, Wire};
+use crate::state::{Node, Question, Stage, State, Versions, Wire};
 use crate::world::World;
 
 impl World {
@@ -55,7 +55,8 @@ impl World {
         }
         let has_ended = !s.node(them).is_serving();
         let has_waited = has_ended || self.config.mutant == Mutant::ReapWithoutWaiting;
-        if s.is_row_fenced(them) && has_waited && node.waited.is_none() {
+        let has_grants = s.grants(them) != Versions::default();
+        if s.is_row_fenced(them) && has_waited && has_grants && node.waited.is_none() {
             out.push(Action::Waited(n));
         }
         if node.waited.is_some() {
@@ -107,9 +108,10 @@ impl World {
 
     /// A new life: its older grants are void and go.
     fn begin_life(&self, s: &mut State, n: u8) {
-        s.lives[usize::from(n)] += 1;
         s.fences[usize::from(n)] = false;
         s.grants_mut(n).clear();
+        let waiting = &mut s.node_mut(other(n)).waited;
+        *waiting = waiting.map(|_| false);
     }
 
     pub(crate) fn node_step(&self, s: &mut State, action: Action) {
@@ -145,7 +147,7 @@ impl World {
                 s.node_mut(n).is_fenced = false;
             }
             Action::Fence(n) => s.fences[usize::from(other(n))] = true,
-            Action::Waited(n) => s.node_mut(n).waited = Some(s.life(other(n))),
+            Action::Waited(n) => s.node_mut(n).waited = Some(true),
             Action::Reap(n) => self.reap(s, n),
             _ => {}
         }
@@ -155,7 +157,7 @@ impl World {
     fn reap(&self, s: &mut State, n: u8) {
         let them = other(n);
         let waited = s.node_mut(n).waited.take();
-        let is_it = s.is_row_fenced(them) && waited == Some(s.life(them));
+        let is_it = s.is_row_fenced(them) && waited == Some(true);
         if is_it || self.config.mutant == Mutant::ReapUntied {
             s.grants_mut(them).clear();
         }

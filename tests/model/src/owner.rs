@@ -106,6 +106,16 @@ impl World {
         self.commit(s, n, what, fate, decided)
     }
 
+    /// A deposed owner tries to write something. That it is an epoch more changes nothing.
+    pub(crate) fn deposed_writes(&self, s: &mut State, n: u8) {
+        let Some(actor) = &s.node(n).actor else { return };
+        let (record, behind) = (actor.record.clone(), actor.behind);
+        if let Some(decided) = self.book.step(&record, What::Started(n)) {
+            self.write(s, behind, &decided);
+        }
+        self.end_actor(s, n);
+    }
+
     fn commit(&self, s: &mut State, n: u8, what: What, fate: Fate, decided: Arc<Move>) -> bool {
         let Some(actor) = &s.node(n).actor else {
             return false;

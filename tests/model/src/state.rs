@@ -118,6 +118,10 @@ impl Actor {
         self.timers &= !bit(timer);
     }
 
+    pub(crate) fn disarm_all(&mut self) {
+        self.timers = 0;
+    }
+
     pub(crate) fn is_armed(&self, timer: Timer) -> bool {
         self.timers & bit(timer) != 0
     }
@@ -159,8 +163,8 @@ pub(crate) struct Node {
     pub(crate) actor: Option<Actor>,
     pub(crate) questions: Vec<Question>,
     pub(crate) jobs: Vec<Job>,
-    /// This node waited out the lease of the other one, fenced in this life.
-    pub(crate) waited: Option<u8>,
+    /// This node waited out the lease of the other one; whether that is still in the same life.
+    pub(crate) waited: Option<bool>,
 }
 
 impl Node {
@@ -228,8 +232,6 @@ pub struct State {
     pub(crate) floating: Option<Floating>,
     /// Grants of each node's present life.
     pub(crate) grants: [Versions; 2],
-    /// The life of each node.
-    pub(crate) lives: [u8; 2],
     /// Fence rows.
     pub(crate) fences: [bool; 2],
     pub(crate) keys: Vec<Key>,
@@ -268,10 +270,6 @@ impl State {
 
     pub(crate) fn is_row_fenced(&self, n: u8) -> bool {
         self.fences[usize::from(n)]
-    }
-
-    pub(crate) fn life(&self, n: u8) -> u8 {
-        self.lives[usize::from(n)]
     }
 
     pub(crate) fn key(&self, at: KeyRef) -> Option<&Key> {

@@ -87,6 +87,9 @@ fn step(action: Action, before: &State) -> String {
         Action::Issue { v, how: How::Foreign, .. } => {
             format!("asked for v{v}, the provider hands out another pair's key")
         }
+        Action::DeposedWrites(n) => {
+            format!("{}, deposed, tries to write", who(n))
+        }
         Action::StoreSecret { node, v } => {
             format!("{} stores the secret under v{v}'s label", who(node))
         }

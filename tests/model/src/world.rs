@@ -45,7 +45,6 @@ impl World {
             before: None,
             floating: None,
             grants: [granted, if has_two { granted } else { Versions::default() }],
-            lives: [0, 0],
             fences: [false, false],
             keys: vec![key(KeyRef::Own(1), false), key(KeyRef::Foreign, false)],
             wires: Vec::new(),
@@ -166,6 +165,7 @@ impl World {
                     return None;
                 }
             }
+            Action::DeposedWrites(node) => self.deposed_writes(&mut s, node),
             Action::Issue { .. }
             | Action::StoreSecret { .. }
             | Action::LateIssue(_)

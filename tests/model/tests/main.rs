@@ -8,7 +8,7 @@ fn scratch() {
     const CUT: &[Fault] = &[Fault::Crash, Fault::Cut, Fault::Abandon];
     let class = if n("B", 0) == 1 { keybaton_rotation::Class::B } else { keybaton_rotation::Class::A };
     let config = Config { faults: n("F", 0), nodes: n("N", 1), triggers: n("T", 1), orders: n("O", 0), emergencies: n("E", 0), person: n("P", 0) == 1, kinds: if n("CUT", 0) == 1 { CUT } else { ALL }, ..Config::new(class) };
-    let found = explore(config, Duration::from_secs(u64::from(n("S", 60))));
+    let found = explore(config, Duration::from_secs(u64::from(n("S", 60)) * 4));
     if let Some((_, how)) = &found.broken { println!("{how}"); }
     println!("states {} steps {} depth {} took {:?} complete {}", found.states, found.steps, found.depth, found.took, found.is_complete);
 }
