@@ -210,8 +210,7 @@ impl World {
                 Stage::Answered(_) => out.push(Action::StoreSecret { node: n, v }),
                 Stage::Stored(_) => {}
             }
-            let is_heard =
-                s.node(n).actor.is_some() && !s.node(n).is_cut && !self.is_deposed(s, n);
+            let is_heard = s.node(n).actor.is_some() && !s.node(n).is_cut && !self.is_deposed(s, n);
             if is_heard && self.may(s, Fault::Refuse) && job.stage == Stage::Sent {
                 let (source, what) = (Source::Job(v), What::Refused(v));
                 out.push(Action::Hear { node: n, source, what, fate: Fate::Well });

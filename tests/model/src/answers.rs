@@ -108,6 +108,10 @@ impl World {
     pub(crate) fn may_ring(&self, s: &State, timer: Timer) -> bool {
         let may_execute = s.wires.iter().any(|wire| matches!(wire, Wire::Issue(_)))
             || s.nodes.iter().any(|node| !node.jobs.is_empty());
-        timer != Timer::Settle || !may_execute || self.config.mutant == Mutant::NoSettle
+        match timer {
+            Timer::Settle => !may_execute || self.config.mutant == Mutant::NoSettle,
+            Timer::DrainMax => !self.config.is_coarse,
+            _ => true,
+        }
     }
 }

@@ -11,9 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use keybaton_messages::{
-    Epoch, Incarnation, PairId, ProviderName, Rev, TenantId, VersionStatus,
-};
+use keybaton_messages::{Epoch, Incarnation, PairId, ProviderName, Rev, TenantId, VersionStatus};
 use keybaton_rotation::{
     AuditKind, Class, Context, Decision, Due, Effect, Gate, Guard, OnStuck, Owner, PairRecord,
     Phase, Policy, Timer, step,
@@ -310,8 +308,9 @@ fn act(effect: &Effect) -> Option<Act> {
 }
 
 fn labelled(label: &str) -> V {
-    let label = (1..=VERSIONS_MAX)
-        .find(|v| keybaton_messages::Label::new(&deployment(), &tag(), version(*v)).as_str() == label);
+    let label = (1..=VERSIONS_MAX).find(|v| {
+        keybaton_messages::Label::new(&deployment(), &tag(), version(*v)).as_str() == label
+    });
     label.expect("a label of ours")
 }
 

@@ -27,7 +27,11 @@ impl World {
             Action::Grant(n) => {
                 if let Some(v) = s.store.open {
                     s.grants_mut(n).put(v);
-                    s.node_mut(n).granted = Some(v);
+                    let node = s.node_mut(n);
+                    match self.config.is_coarse {
+                        true => node.open = Some(v),
+                        false => node.granted = Some(v),
+                    }
                 }
             }
             Action::Granted(n) => {

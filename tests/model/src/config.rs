@@ -159,6 +159,9 @@ pub struct Config {
     pub orders: u8,
     /// A person creates the keys.
     pub person: bool,
+    /// Steps that other worlds look into are one here: a grant and its answer, an issue and its
+    /// secret; and no drain lasts too long. Leaves room for more nodes and more faults.
+    pub is_coarse: bool,
     /// What is made wrong.
     pub mutant: Mutant,
     /// What is judged; a mutant is judged by the harm it does, not by the rule that it breaks.
@@ -178,6 +181,7 @@ impl Config {
             emergencies: 0,
             orders: 0,
             person: false,
+            is_coarse: false,
             mutant: Mutant::None,
             judged: &Promise::ALL,
         }

@@ -7,11 +7,7 @@ use crate::words;
 use crate::world::World;
 
 /// The promise, then numbered steps.
-pub(crate) fn told(
-    world: &World,
-    promise: Promise,
-    path: &[(State, Option<Action>)],
-) -> String {
+pub(crate) fn told(world: &World, promise: Promise, path: &[(State, Option<Action>)]) -> String {
     let mut lines = vec![format!("broken is {}", promise.words())];
     for (place, pair) in path.windows(2).enumerate() {
         if let [(before, Some(action)), (after, _)] = pair {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use stateright::{Checker, HasDiscoveries, Model};
+use stateright::{Checker, CheckerBuilder, HasDiscoveries, Model};
 
 use crate::config::{Config, Promise};
 use crate::counterexample;
@@ -22,6 +22,8 @@ pub struct Found {
     pub took: Duration,
     /// Every state was looked at.
     pub is_complete: bool,
+    /// How many steps lead to the broken promise.
+    pub length: Option<usize>,
     /// The promise that broke, and the way there in words.
     pub broken: Option<(Promise, String)>,
 }
@@ -29,23 +31,39 @@ pub struct Found {
 /// Looks at every state of this world, for `limit` at most.
 #[must_use]
 pub fn explore(config: Config, limit: Duration) -> Found {
-    run(World::new(config), 2, Some(limit))
+    // The checker notes the time in whole waits of its threads, so it may be late by one of them.
+    run(World::new(config), |checker| checker.threads(2).timeout(limit), Some(limit))
 }
 
 /// Looks for the shortest way to a broken promise.
+///
+/// The checker goes breadth first, but reports the last of many broken states that it meets
+/// together; so it is asked again for a shorter way until there is none.
 #[must_use]
-pub fn refute(config: Config) -> Found {
-    run(World::new(config), 1, None)
+pub fn refute(config: &Config) -> Found {
+    let bounded = |checker: CheckerBuilder<World>| {
+        // With one thread the checker never looks at its clock, so it counts.
+        checker.threads(1).target_state_count(MUTANT_STATES_MAX)
+    };
+    let mut found = run(World::new(config.clone()), bounded, None);
+    while let Some(length) = found.length {
+        let shorter = |checker| bounded(checker).target_max_depth(length + 1);
+        let next = run(World::new(config.clone()), shorter, None);
+        if next.length.is_none() {
+            break;
+        }
+        found = next;
+    }
+    found
 }
 
-fn run(world: World, threads: usize, limit: Option<Duration>) -> Found {
+fn run(
+    world: World,
+    bound: impl Fn(CheckerBuilder<World>) -> CheckerBuilder<World>,
+    limit: Option<Duration>,
+) -> Found {
     let began = Instant::now();
-    let checker = world.checker().threads(threads).finish_when(HasDiscoveries::AnyFailures);
-    let checker = match limit {
-        Some(limit) => checker.timeout(limit),
-        // With one thread the checker looks at its clock only at the end.
-        None => checker.target_state_count(MUTANT_STATES_MAX),
-    };
+    let checker = bound(world.checker().finish_when(HasDiscoveries::AnyFailures));
     let checker = checker.spawn_bfs().join();
     let took = began.elapsed();
     let shortest = checker
@@ -53,18 +71,19 @@ fn run(world: World, threads: usize, limit: Option<Duration>) -> Found {
         .into_iter()
         .map(|(name, path)| (name, path.into_vec()))
         .min_by_key(|(_, steps)| steps.len());
+    let length = shortest.as_ref().map(|(_, steps)| steps.len() - 1);
     let broken = shortest.and_then(|(name, steps)| {
         let promise = Promise::ALL.into_iter().find(|promise| promise.words() == name)?;
         Some((promise, counterexample::told(checker.model(), promise, &steps)))
     });
-    let is_cut = limit.is_some_and(|limit| took >= limit)
-        || (limit.is_none() && checker.state_count() >= MUTANT_STATES_MAX);
+    let is_cut = limit.is_some_and(|limit| took >= limit);
     Found {
         states: checker.unique_state_count(),
         steps: checker.state_count(),
         depth: checker.max_depth(),
         took,
         is_complete: !is_cut && broken.is_none(),
+        length,
         broken,
     }
 }

@@ -55,8 +55,7 @@ impl World {
             Some(actor) => actor.behind.epoch,
             None => s.store.owner != n,
         };
-        is_behind
-            && !matches!(self.config.mutant, Mutant::NoFencing | Mutant::GuardsBeforeRevision)
+        is_behind && !matches!(self.config.mutant, Mutant::NoFencing | Mutant::GuardsBeforeRevision)
     }
 
     fn depose(&self, s: &mut State, n: u8) {
@@ -98,7 +97,9 @@ impl World {
     fn matters(&self, record: &RecRef, question: Question) -> bool {
         let answers: &[What] = match question {
             Question::Preflight(attempt) => &[What::Ready(attempt, false)],
-            Question::Locate(v) => &[What::Located(v, None), What::Located(v, Some(KeyRef::Own(v)))],
+            Question::Locate(v) => {
+                &[What::Located(v, None), What::Located(v, Some(KeyRef::Own(v)))]
+            }
             Question::Probe(v, attempt) => &[
                 What::Probed(v, attempt, Truth::Alive),
                 What::Probed(v, attempt, Truth::Dead),

@@ -99,8 +99,10 @@ impl World {
     fn next_in_peace(&self, s: &State) -> Option<(Action, State)> {
         let mut actions = Vec::new();
         self.all_actions(s, &mut actions);
-        let mut ranked: Vec<_> =
-            actions.into_iter().filter_map(|action| Some((self.rank(s, action)?, action))).collect();
+        let mut ranked: Vec<_> = actions
+            .into_iter()
+            .filter_map(|action| Some((self.rank(s, action)?, action)))
+            .collect();
         ranked.sort_by_key(|(rank, _)| *rank);
         ranked.into_iter().find_map(|(_, action)| {
             let next = self.after(s, action)?;

@@ -27,9 +27,9 @@ mod what;
 mod words;
 mod world;
 
-pub use config::{Config, Fault, Mutant, Promise};
 pub use actions::Action;
+pub use config::{Config, Fault, Mutant, Promise};
 pub use explore::{Found, explore, refute};
-pub use what::{KeyRef, Truth, What};
 pub use state::State;
+pub use what::{KeyRef, Truth, What};
 pub use world::World;

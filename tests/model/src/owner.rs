@@ -64,7 +64,8 @@ impl World {
             }
             Source::Person(v, key) => s.created.retain(|made| *made != (v, key)),
         }
-        if let (What::MaybeRevoked(_), Source::Question(Question::Revoke(_, key))) = (what, source) {
+        if let (What::MaybeRevoked(_), Source::Question(Question::Revoke(_, key))) = (what, source)
+        {
             s.put_wire(Wire::Revoke(key));
         }
     }
@@ -192,7 +193,8 @@ impl World {
                 key.is_forced = true;
             }
         }
-        let copies = s.nodes.iter_mut().filter_map(|node| node.actor.as_mut()).map(|a| &mut a.behind);
+        let copies =
+            s.nodes.iter_mut().filter_map(|node| node.actor.as_mut()).map(|a| &mut a.behind);
         for other in copies.chain(s.floating.as_mut().map(|f| &mut f.behind)) {
             other.rev = true;
             other.epoch |= decided.is_start;

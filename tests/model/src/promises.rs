@@ -22,9 +22,8 @@ impl World {
         let holders = s.nodes.iter().filter(|node| node.is_serving());
         let mut held: Vec<_> = holders.filter_map(|node| node.task).map(KeyRef::Own).collect();
         held.push(KeyRef::Foreign);
-        let is_killed = |key: &KeyRef| {
-            s.key(*key).is_some_and(|key| key.is_killed && !key.is_forced)
-        };
+        let is_killed =
+            |key: &KeyRef| s.key(*key).is_some_and(|key| key.is_killed && !key.is_forced);
         if held.iter().any(is_killed) {
             self.breaks(s, Promise::HeldKeysLive);
         }
@@ -50,8 +49,8 @@ impl World {
             self.breaks(s, Promise::OneActive);
         }
         let is_untried = new.versions().any(|(v, status)| {
-            let is_promoted = status == VersionStatus::Active
-                && old.status(v) == Some(VersionStatus::Staged);
+            let is_promoted =
+                status == VersionStatus::Active && old.status(v) == Some(VersionStatus::Staged);
             is_promoted && !self.works(s, new.key(v))
         });
         if is_untried {

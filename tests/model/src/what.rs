@@ -4,9 +4,7 @@ use keybaton_messages::{
     DeploymentId, Fingerprint, Incarnation, Label, NodeId, PairTag, ProviderKeyId, SecretVersion,
     Timestamp, TriggerId, Version,
 };
-use keybaton_rotation::{
-    Found, Health, Input, Order, Policy, Reason, Timer, Trigger, Want,
-};
+use keybaton_rotation::{Found, Health, Input, Order, Policy, Reason, Timer, Trigger, Want};
 
 /// A version, small.
 pub(crate) type V = u8;
@@ -194,12 +192,9 @@ impl What {
                 let Found { key_id, secret, fp, expires_at } = found(v, key);
                 Input::PersonSubmitted { version: version(v), key_id, secret, fp, expires_at }
             }
-            Self::Refused(v) => Input::IssueRefused {
-                version: version(v),
-                after: None,
-                admin: false,
-                why: why(),
-            },
+            Self::Refused(v) => {
+                Input::IssueRefused { version: version(v), after: None, admin: false, why: why() }
+            }
             Self::Unknown(v) => Input::IssueUnknown { version: version(v), why: why() },
             Self::Located(v, key) => {
                 Input::Located { version: version(v), found: key.map(|key| found(v, key)) }

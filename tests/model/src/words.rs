@@ -16,9 +16,11 @@ pub(crate) fn told(action: Action, before: &State, after: &State) -> String {
             changes.push(format!("v{v} is {status}"));
         }
     }
-    changes.extend(was.versions().filter(|(v, _)| is.status(*v).is_none()).map(|(v, _)| {
-        format!("v{v} is unknown")
-    }));
+    changes.extend(
+        was.versions()
+            .filter(|(v, _)| is.status(*v).is_none())
+            .map(|(v, _)| format!("v{v} is unknown")),
+    );
     let (from, to) = (was.phase().map(name), is.phase().map(name));
     if from != to {
         changes.extend(to.map(|to| format!("the rotation is in {to}")));
@@ -31,8 +33,7 @@ pub(crate) fn told(action: Action, before: &State, after: &State) -> String {
 
 /// Where things stand.
 pub(crate) fn standing(s: &State) -> String {
-    let versions: Vec<_> =
-        s.store.versions().map(|(v, status)| format!("v{v} {status}")).collect();
+    let versions: Vec<_> = s.store.versions().map(|(v, status)| format!("v{v} {status}")).collect();
     let owed = s.store.record.obligations.len();
     let phase = s.store.phase().map_or("no rotation", name);
     format!("{}; {phase}; {owed} owed", versions.join(", "))
@@ -93,9 +94,9 @@ fn step(action: Action, before: &State) -> String {
         Action::StoreSecret { node, v } => {
             format!("{} stores the secret under v{v}'s label", who(node))
         }
-        Action::LateIssue(v) => format!(
-            "the provider executes the issue for v{v} that nobody waits for any more"
-        ),
+        Action::LateIssue(v) => {
+            format!("the provider executes the issue for v{v} that nobody waits for any more")
+        }
         Action::Revoke(at) => format!("the provider revokes {}", key(at)),
         Action::LateRevoke(at) => {
             format!("the provider executes the revocation of {} that was sent before", key(at))

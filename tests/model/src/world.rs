@@ -97,6 +97,9 @@ impl World {
                     How::Foreign => KeyRef::Foreign,
                 };
                 s.node_mut(node).set_job(v, Stage::Answered(key));
+                if self.config.is_coarse {
+                    self.provider_step(s, Action::StoreSecret { node, v });
+                }
             }
             Action::StoreSecret { node, v } => {
                 if let Some(Stage::Answered(key)) = s.node(node).job(v) {
