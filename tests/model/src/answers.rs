@@ -90,7 +90,12 @@ impl World {
         let stands = s.keys.iter().find(|key| key.is_alive && key.at.label() == Some(v));
         match stands {
             Some(key) => all.push(What::Swept(v, Some(key.at), false)),
-            None if s.may_be_issued(v) => all.push(What::Swept(v, None, false)),
+            // Too early to mean anything; it is asked for again.
+            None if s.may_be_issued(v) => {
+                if !self.config.is_coarse {
+                    all.push(What::Swept(v, None, false));
+                }
+            }
             None => all.push(What::Swept(v, None, true)),
         }
         if self.may(s, Fault::ForeignKey) {
@@ -110,7 +115,7 @@ impl World {
             || s.nodes.iter().any(|node| !node.jobs.is_empty());
         match timer {
             Timer::Settle => !may_execute || self.config.mutant == Mutant::NoSettle,
-            Timer::DrainMax => !self.config.is_coarse,
+            Timer::DrainMax | Timer::Soft => !self.config.is_coarse,
             _ => true,
         }
     }

@@ -7,6 +7,7 @@
 //! something waits or what people read are set to one value, since time has no clock here. Who is
 //! behind which revision is kept beside the record, by whoever holds a copy of it.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -21,7 +22,8 @@ use rustc_hash::{FxHashMap, FxHasher};
 use crate::config::{Config, Mutant};
 use crate::limits::VERSIONS_MAX;
 use crate::state::Question;
-use crate::what::{KeyRef, NOW, V, What, deployment, node_id, small, tag, version};
+use crate::what::{KeyRef, NOW, Truth, V, What, deployment, node_id, small, tag, version};
+use crate::words;
 
 /// A record in normal form, with what the world asks of it again and again.
 #[derive(Debug)]
@@ -184,6 +186,18 @@ impl Book {
         answer
     }
 
+    /// How many different questions the rules were asked, and the phases in which.
+    pub(crate) fn asked(&self) -> (usize, BTreeSet<&'static str>) {
+        let mut questions = 0;
+        let mut phases = BTreeSet::new();
+        for page in &self.pages {
+            let page = page.read().expect("no panic inside");
+            questions += page.len();
+            phases.extend(page.keys().filter_map(|(record, _)| record.phase().map(words::name)));
+        }
+        (questions, phases)
+    }
+
     fn digest(&self, before: &RecRef, what: What, decision: Decision) -> Move {
         let decision = self.spoil(before, what, decision);
         let is_start = matches!(what, What::Started(_));
@@ -254,7 +268,7 @@ impl Book {
             What::Ring(Timer::Retry),
             What::Ready(1, false),
             first,
-            What::Probed(1, 2, crate::what::Truth::Alive),
+            What::Probed(1, 2, Truth::Alive),
         ];
         let mut record = RecRef::new(normal(fresh));
         for what in script {

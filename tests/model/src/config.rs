@@ -160,7 +160,8 @@ pub struct Config {
     /// A person creates the keys.
     pub person: bool,
     /// Steps that other worlds look into are one here: a grant and its answer, an issue and its
-    /// secret; and no drain lasts too long. Leaves room for more nodes and more faults.
+    /// secret; no drain lasts long, and nobody lists keys too early. Leaves room for more nodes and
+    /// more faults.
     pub is_coarse: bool,
     /// What is made wrong.
     pub mutant: Mutant,

@@ -1,5 +1,6 @@
 //! Looks at every state of a world, or says that it could not.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use stateright::{Checker, CheckerBuilder, HasDiscoveries, Model};
@@ -22,6 +23,10 @@ pub struct Found {
     pub took: Duration,
     /// Every state was looked at.
     pub is_complete: bool,
+    /// Different pairs of record and input that the production rules were asked about.
+    pub questions: usize,
+    /// The phases that were reached.
+    pub phases: BTreeSet<&'static str>,
     /// How many steps lead to the broken promise.
     pub length: Option<usize>,
     /// The promise that broke, and the way there in words.
@@ -76,6 +81,7 @@ fn run(
         let promise = Promise::ALL.into_iter().find(|promise| promise.words() == name)?;
         Some((promise, counterexample::told(checker.model(), promise, &steps)))
     });
+    let (questions, phases) = checker.model().book.asked();
     let is_cut = limit.is_some_and(|limit| took >= limit);
     Found {
         states: checker.unique_state_count(),
@@ -83,6 +89,8 @@ fn run(
         depth: checker.max_depth(),
         took,
         is_complete: !is_cut && broken.is_none(),
+        questions,
+        phases,
         length,
         broken,
     }

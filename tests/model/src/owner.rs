@@ -39,7 +39,7 @@ impl World {
             self.use_up(s, n, source, what);
         }
         if let What::Destroyed(v) = what {
-            s.secrets.retain(|(label, _)| *label != v);
+            self.secret_goes(s, v);
         }
         self.decide(s, n, what, fate)
     }

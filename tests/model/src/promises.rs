@@ -6,7 +6,7 @@ use keybaton_rotation::Gate;
 use crate::book::{Move, Rec};
 use crate::config::Promise;
 use crate::state::{Behind, Question, State};
-use crate::what::{KeyRef, small};
+use crate::what::{KeyRef, V, small};
 use crate::world::World;
 
 impl World {
@@ -60,29 +60,28 @@ impl World {
 
     /// What must be true of every question that is asked.
     pub(crate) fn check_question(&self, s: &mut State, question: Question) {
-        match question {
-            Question::Revoke(v, key) => {
-                let is_used = |other: VersionStatus| {
-                    use VersionStatus::{Active, Draining, Staged};
-                    matches!(other, Staged | Active | Draining)
-                };
-                let is_elsewhere = key == KeyRef::Foreign
-                    || s.store.versions().any(|(other, status)| {
-                        other != v && s.store.key(other) == Some(key) && is_used(status)
-                    });
-                if is_elsewhere {
-                    self.breaks(s, Promise::OnlyOursRevoked);
-                }
-            }
-            Question::Destroy(v) => {
-                use VersionStatus::{Active, Draining, Staged};
-                if matches!(s.store.status(v), Some(Staged | Active | Draining)) {
-                    self.breaks(s, Promise::SecretsKept);
-                }
-            }
-            _ => {}
+        let Question::Revoke(v, key) = question else { return };
+        let is_elsewhere = key == KeyRef::Foreign
+            || s.store.versions().any(|(other, status)| {
+                other != v && s.store.key(other) == Some(key) && may_be_used(status)
+            });
+        if is_elsewhere {
+            self.breaks(s, Promise::OnlyOursRevoked);
         }
     }
+
+    /// The secret of a version is destroyed.
+    pub(crate) fn secret_goes(&self, s: &mut State, v: V) {
+        if s.secret(v).is_some() && s.store.status(v).is_some_and(may_be_used) {
+            self.breaks(s, Promise::SecretsKept);
+        }
+        s.secrets.retain(|(label, _)| *label != v);
+    }
+}
+
+fn may_be_used(status: VersionStatus) -> bool {
+    use VersionStatus::{Active, Draining, Staged};
+    matches!(status, Staged | Active | Draining)
 }
 
 /// S3 of one node.

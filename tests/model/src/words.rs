@@ -39,7 +39,8 @@ pub(crate) fn standing(s: &State) -> String {
     format!("{}; {phase}; {owed} owed", versions.join(", "))
 }
 
-fn name(phase: &Phase) -> &'static str {
+/// The name of a phase.
+pub(crate) fn name(phase: &Phase) -> &'static str {
     match phase {
         Phase::Queued { .. } => "Queued",
         Phase::Preflight => "Preflight",

@@ -18,6 +18,8 @@ pub struct Proof {
     pub faults: u8,
     /// For how long the ordinary run may look at that.
     pub seconds: u64,
+    /// Phases that must have been reached, or the world was not the one that was meant.
+    pub phases: &'static [&'static str],
     pub mutants: Vec<Wrong>,
     pub notes: &'static [&'static str],
 }
@@ -72,8 +74,8 @@ impl Runs {
             self.seconds.push((x, took));
             self.notes.push(format!(
                 "every state with up to {faults} faults: {states} states, {} steps, at most \
-                 {depth} steps deep",
-                found.steps
+                 {depth} steps deep, {} different questions to the rules",
+                found.steps, found.questions
             ));
             self.complete = Some(found);
         } else {
@@ -99,6 +101,9 @@ impl Proof {
         let runs = self.runs(end);
         let mutants = self.mutants.iter().map(Wrong::refuted).collect();
         let complete = runs.complete.expect("a world without faults is looked at completely");
+        let unreached: Vec<_> =
+            self.phases.iter().filter(|phase| !complete.phases.contains(*phase)).collect();
+        assert!(unreached.is_empty(), "{} reached no {unreached:?}", self.claim);
         let line = |name: &str, y: &str, points| Series {
             name: name.to_owned(),
             x: "faults".to_owned(),

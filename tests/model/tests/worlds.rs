@@ -21,17 +21,56 @@ const ONE_NODE: &[Fault] = &[
 ];
 
 /// What may go wrong between nodes.
-const NODES: &[Fault] = &[Fault::Crash, Fault::Cut, Fault::Abandon];
+const NODES: &[Fault] = &[
+    Fault::Crash,
+    Fault::Cut,
+    Fault::Abandon,
+    Fault::CommitFloats,
+    Fault::RevokeErrs,
+    Fault::BadKey,
+    Fault::ForeignKey,
+    Fault::Doubled,
+];
 
 const S1: &[Promise] = &[Promise::HeldKeysLive];
 const S2: &[Promise] = &[Promise::OneActive];
+const S3: &[Promise] = &[Promise::OnlyGranted];
 const S4: &[Promise] = &[Promise::NoKeyForgotten];
+const S8: &[Promise] = &[Promise::Monotone];
 const S9: &[Promise] = &[Promise::OneWriter];
 const R8: &[Promise] = &[Promise::VerifiedFirst];
+const R9: &[Promise] = &[Promise::OnlyOursRevoked];
 const ENDS: &[Promise] = &[Promise::Finishes];
 /// What people lose, whatever rule was broken.
 const HARM: &[Promise] =
     &[Promise::HeldKeysLive, Promise::OneActive, Promise::OnlyGranted, Promise::NoKeyForgotten];
+
+const PHASES_A: &[&str] = &[
+    "Queued",
+    "Preflight",
+    "Issuing",
+    "Locating",
+    "Verifying",
+    "Draining",
+    "Checkpointing",
+    "Overlap",
+    "Revoking",
+    "Complete",
+    "Failed",
+];
+const PHASES_A_ROLLED_BACK: &[&str] =
+    &["Draining", "Checkpointing", "Overlap", "Revoking", "Failed"];
+const PHASES_B: &[&str] = &[
+    "Queued",
+    "Preflight",
+    "Emptying",
+    "Issuing",
+    "Locating",
+    "Settling",
+    "ProbingOld",
+    "Verifying",
+    "Complete",
+];
 
 const ABSTRACT: &str = "time has no clock: every timer may ring at any moment that its meaning \
                         allows, so no bound in seconds is shown";
@@ -74,6 +113,13 @@ fn every_promise_holds_where_keys_coexist() {
             wrong("emptiness without close", Mutant::EmptyWithoutClose, &a, &[], S1),
             wrong("the grants guard is ignored", Mutant::NoGrantsIgnored, &a, &[], S1),
             wrong(
+                "the grants guard is ignored, judged by what is handed out",
+                Mutant::NoGrantsIgnored,
+                &a,
+                &[],
+                S3,
+            ),
+            wrong(
                 "a key claim is not checked",
                 Mutant::KeyUnclaimedOff,
                 &rollback,
@@ -91,19 +137,13 @@ fn every_promise_holds_where_keys_coexist() {
             wrong("the store loses a grant", Mutant::GrantLost, &a, &[Fault::WriteLost], S1),
             wrong("promote unverified", Mutant::PromoteUnverified, &a, &[Fault::BadKey], R8),
             wrong("promote in two writes", Mutant::PromoteInTwoWrites, &a, &[], S2),
-            wrong(
-                "rollback after REVOKE_PENDING",
-                Mutant::RollBackAfterRevokePending,
-                &rollback,
-                &[],
-                S1,
-            ),
             wrong("the same label again", Mutant::SameLabelAgain, &a, &[Fault::Abandon], S4),
             wrong("no sweeper", Mutant::NoSweeper, &a, &[Fault::Abandon], ENDS),
         ],
         world: a,
         faults: 2,
         seconds: 60,
+        phases: PHASES_A,
         notes: &[DEATHS, ABSTRACT, PEACE],
     }
     .demand();
@@ -121,10 +161,18 @@ fn every_promise_holds_where_issuing_voids_the_old_key() {
             wrong("emptiness without close", Mutant::EmptyWithoutClose, &b, &[], S1),
             wrong("the grants guard is ignored", Mutant::NoGrantsIgnored, &b, &[], S1),
             wrong("no settle wait", Mutant::NoSettle, &b, &[Fault::Abandon], S1),
+            wrong(
+                "the store loses a record, judged by secrets",
+                Mutant::RecordLost,
+                &b,
+                &[Fault::WriteLost],
+                &[Promise::SecretsKept],
+            ),
         ],
         world: b,
         faults: 2,
         seconds: 40,
+        phases: PHASES_B,
         notes: &[
             DEATHS,
             ABSTRACT,
@@ -152,6 +200,15 @@ fn every_promise_holds_on_two_nodes() {
         world: a,
         faults: 1,
         seconds: 60,
+        phases: &[
+            "Issuing",
+            "Locating",
+            "Verifying",
+            "Draining",
+            "Overlap",
+            "Revoking",
+            "Complete",
+        ],
         notes: &[DEATHS, ABSTRACT, PEACE],
     }
     .demand();
@@ -173,6 +230,7 @@ fn every_promise_holds_on_two_nodes_where_issuing_voids_the_old_key() {
         world: b,
         faults: 2,
         seconds: 60,
+        phases: PHASES_B,
         notes: &[
             DEATHS,
             ABSTRACT,
@@ -204,6 +262,62 @@ fn every_promise_holds_when_a_person_answers_late_or_wrongly() {
         world: person,
         faults: 3,
         seconds: 30,
+        phases: &["AwaitingPerson", "Verifying", "Draining", "Complete", "Failed"],
+        notes: &[DEATHS, ABSTRACT, PEACE],
+    }
+    .demand();
+}
+
+#[test]
+fn every_promise_holds_when_the_new_key_is_given_up() {
+    const KINDS: &[Fault] = &[
+        Fault::Crash,
+        Fault::CommitFloats,
+        Fault::ProbeErrs,
+        Fault::RevokeErrs,
+        Fault::VendorKills,
+    ];
+    let rollback = Config { orders: 1, ..world(Class::A, KINDS) };
+    Proof {
+        claim: "model-rollback",
+        statement: "When an operator rolls back, or the provider ends the new key by itself, no \
+                    interleaving breaks S1, S2, S3, S4, S8, S9, and from every state the rotation \
+                    can finish.",
+        test: "every_promise_holds_when_the_new_key_is_given_up",
+        mutants: vec![
+            wrong(
+                "rollback after REVOKE_PENDING",
+                Mutant::RollBackAfterRevokePending,
+                &rollback,
+                &[],
+                S1,
+            ),
+            wrong(
+                "rollback after REVOKE_PENDING, judged by the order of statuses",
+                Mutant::RollBackAfterRevokePending,
+                &rollback,
+                &[],
+                S8,
+            ),
+            wrong(
+                "promote in two writes, judged by what the rules hear next",
+                Mutant::PromoteInTwoWrites,
+                &rollback,
+                &[],
+                &[Promise::NothingImpossible],
+            ),
+            wrong(
+                "a key claim is not checked, judged by what is sent",
+                Mutant::KeyUnclaimedOff,
+                &rollback,
+                &[Fault::ForeignKey],
+                R9,
+            ),
+        ],
+        world: rollback,
+        faults: 2,
+        seconds: 60,
+        phases: PHASES_A_ROLLED_BACK,
         notes: &[DEATHS, ABSTRACT, PEACE],
     }
     .demand();
@@ -227,7 +341,38 @@ fn every_promise_holds_in_an_emergency() {
         world: leak,
         faults: 1,
         seconds: 30,
+        phases: &["Checkpointing", "Revoking", "Complete"],
         notes: &[DEATHS, ABSTRACT, PEACE],
+    }
+    .demand();
+}
+
+#[test]
+fn every_promise_holds_in_an_emergency_where_issuing_voids_the_old_key() {
+    let leak = Config { triggers: 0, emergencies: 1, ..world(Class::B, ONE_NODE) };
+    Proof {
+        claim: "model-emergency-b",
+        statement: "When the active key has leaked where issuing voids it, it is taken from its \
+                    holders only with a forced revoke on record, and the other promises hold in \
+                    every interleaving.",
+        test: "every_promise_holds_in_an_emergency_where_issuing_voids_the_old_key",
+        mutants: vec![wrong(
+            "a forced revoke is not written down as one",
+            Mutant::ForcedInSilence,
+            &leak,
+            &[],
+            S1,
+        )],
+        world: leak,
+        faults: 2,
+        seconds: 60,
+        phases: PHASES_B,
+        notes: &[
+            DEATHS,
+            ABSTRACT,
+            PEACE,
+            "assumed: an abandoned issue call executes within the settle wait or never",
+        ],
     }
     .demand();
 }
