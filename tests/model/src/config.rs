@@ -141,7 +141,7 @@ impl Promise {
 }
 
 /// One world.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// How its provider behaves.
     pub class: Class,

@@ -50,10 +50,10 @@ pub fn refute(config: &Config) -> Found {
         // With one thread the checker never looks at its clock, so it counts.
         checker.threads(1).target_state_count(MUTANT_STATES_MAX)
     };
-    let mut found = run(World::new(config.clone()), bounded, None);
+    let mut found = run(World::new(*config), bounded, None);
     while let Some(length) = found.length {
         let shorter = |checker| bounded(checker).target_max_depth(length + 1);
-        let next = run(World::new(config.clone()), shorter, None);
+        let next = run(World::new(*config), shorter, None);
         if next.length.is_none() {
             break;
         }

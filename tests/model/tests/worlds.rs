@@ -95,13 +95,13 @@ fn wrong(
     harm: &'static [Promise],
 ) -> Wrong {
     let most = if faults.is_empty() { 0 } else { 2 };
-    Wrong { name, mutant, world: world.clone(), faults: most, kinds: faults, harm }
+    Wrong { name, mutant, world: *world, faults: most, kinds: faults, harm }
 }
 
 #[test]
 fn every_promise_holds_where_keys_coexist() {
     let a = world(Class::A, ONE_NODE);
-    let rollback = Config { orders: 1, ..a.clone() };
+    let rollback = Config { orders: 1, ..a };
     Proof {
         claim: "model-class-a",
         statement: "On one node whose provider lets keys coexist, no interleaving of owner, \
@@ -170,7 +170,7 @@ fn every_promise_holds_where_issuing_voids_the_old_key() {
             ),
         ],
         world: b,
-        faults: 2,
+        faults: 3,
         seconds: 40,
         phases: PHASES_B,
         notes: &[
@@ -198,8 +198,8 @@ fn every_promise_holds_on_two_nodes() {
             wrong("reap not tied to its fence", Mutant::ReapUntied, &a, &[Fault::Cut], S1),
         ],
         world: a,
-        faults: 1,
-        seconds: 60,
+        faults: 2,
+        seconds: 90,
         phases: &[
             "Issuing",
             "Locating",
@@ -254,7 +254,7 @@ fn every_promise_holds_when_a_person_answers_late_or_wrongly() {
             wrong(
                 "a key claim is not checked",
                 Mutant::KeyUnclaimedOff,
-                &Config { orders: 1, ..person.clone() },
+                &Config { orders: 1, ..person },
                 &[Fault::ForeignKey],
                 S1,
             ),
@@ -339,8 +339,8 @@ fn every_promise_holds_in_an_emergency() {
             S1,
         )],
         world: leak,
-        faults: 1,
-        seconds: 30,
+        faults: 2,
+        seconds: 60,
         phases: &["Checkpointing", "Revoking", "Complete"],
         notes: &[DEATHS, ABSTRACT, PEACE],
     }
