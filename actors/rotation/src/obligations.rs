@@ -353,13 +353,14 @@ fn sweep_of(draft: &Draft<'_>, label: &Label) -> Option<(Version, Timestamp)> {
     })
 }
 
-/// Class B: the provider was never reached under this version's label. A version that has ended
-/// meanwhile, because a listing behind the horizon showed nothing, stays ended.
+/// Class B: the provider was never reached under this version's label. Its search may have ended
+/// already, if the old key could not be probed for as long as that.
 pub(crate) fn forget_label(draft: &mut Draft<'_>, version: Version) {
-    forget(draft, |debt| matches!(debt, Debt::Sweep { version: v, .. } if *v == version));
-    if draft.record.status(version) == Some(VersionStatus::Unresolved) {
-        end_if_resolved(draft, version);
+    if draft.record.status(version) != Some(VersionStatus::Unresolved) {
+        return;
     }
+    forget(draft, |debt| matches!(debt, Debt::Sweep { version: v, .. } if *v == version));
+    end_if_resolved(draft, version);
 }
 
 /// Class B: the new key voided whatever stands under older labels that were never found.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::record::Due;
 
 /// Where one rotation stands. Life-cycle order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Phase {
     /// Waiting for its (next) attempt.
     Queued {
@@ -107,7 +107,7 @@ pub enum Phase {
 }
 
 /// How a completed rotation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum End {
     /// The new key replaced the old one (or is the first).
     Rotated,

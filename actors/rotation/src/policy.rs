@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// What happens to holders that stay past the hard deadline of a normal rotation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnStuck {
     /// Page and wait until `drain_max`; nothing is interrupted.
@@ -22,7 +22,7 @@ pub enum OnStuck {
 }
 
 /// From when the overlap counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OverlapFrom {
     /// From promote.
@@ -32,7 +32,7 @@ pub enum OverlapFrom {
 }
 
 /// Every duration and choice of a rotation. Seconds and fractions in configuration files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// Rotate by time this often; `None` = only when asked. Default: none.

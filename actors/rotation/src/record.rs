@@ -16,7 +16,7 @@ use crate::phase::Phase;
 use crate::policy::Policy;
 
 /// Whether issuing leaves the older key alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Class {
     /// Keys coexist: issue, verify, promote, drain, revoke.
     A,
@@ -25,7 +25,7 @@ pub enum Class {
 }
 
 /// May anyone acquire?
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Gate {
     /// The active version is handed out.
     Open,
@@ -34,7 +34,7 @@ pub enum Gate {
 }
 
 /// Why acquiring waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Pause {
     /// Class B: the old key is being emptied before a new one is issued.
     Emptying,
@@ -43,7 +43,7 @@ pub enum Pause {
 }
 
 /// Who may write the record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Owner {
     /// The owning node.
     pub node: NodeId,
@@ -52,7 +52,7 @@ pub struct Owner {
 }
 
 /// What is known of one version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VersionEntry {
     /// Where it stands.
     pub status: VersionStatus,
@@ -75,7 +75,7 @@ pub struct VersionEntry {
 }
 
 /// A moment and the wait it came from; a clock that is set back cannot stretch the wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Due {
     /// Store time.
     pub at: Timestamp,
@@ -104,7 +104,7 @@ pub enum Severity {
 }
 
 /// Why a rotation was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reason {
     /// There is no key yet.
     Provision,
@@ -120,7 +120,7 @@ pub enum Reason {
 }
 
 /// One rotation, from its trigger to its end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rotation {
     /// Which one.
     pub id: RotationId,
@@ -155,7 +155,7 @@ pub struct Rotation {
 }
 
 /// What is still owed after, or beside, a rotation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Debt {
     /// Revoke this key at the provider.
     Revoke {
@@ -188,7 +188,7 @@ pub enum Debt {
 }
 
 /// One debt and its next attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Obligation {
     /// What is owed.
     pub debt: Debt,
@@ -201,7 +201,7 @@ pub struct Obligation {
 }
 
 /// A trigger that waits for the present rotation to end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct QueuedTrigger {
     /// The number that its rotation will have.
     pub n: u64,
@@ -218,7 +218,7 @@ pub struct QueuedTrigger {
 }
 
 /// All that is durably known of a pair.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PairRecord {
     /// Which pair.
     pub pair: PairId,
