@@ -141,9 +141,7 @@ impl JsonlSink {
                 continue;
             }
             last.insert(record.pair.clone(), record.seq);
-            serde_json::to_writer(&mut lines, &Line::of(record))
-                .map_err(|error| Refusal::busy(error.to_string()))?;
-            lines.push(b'\n');
+            lines.extend(line_of(record));
         }
         if lines.is_empty() {
             return Ok(());
@@ -182,6 +180,20 @@ pub struct ChainReport {
     pub head: [u8; 32],
     /// The first bad place.
     pub broken: Option<BrokenChain>,
+}
+
+/// One line of an audit file, line feed included or not. `None`: it is not a record.
+#[must_use]
+pub fn read_line(line: &[u8]) -> Option<SealedAudit> {
+    serde_json::from_slice::<Line>(line).ok().and_then(Line::into_record)
+}
+
+/// The line that a record makes, line feed included.
+#[must_use]
+pub fn line_of(record: &SealedAudit) -> Vec<u8> {
+    let mut line = serde_json::to_vec(&Line::of(record)).expect("texts and numbers are JSON");
+    line.push(b'\n');
+    line
 }
 
 /// Every record in an audit file, in order, and whether the last line is cut off.
@@ -247,8 +259,7 @@ fn walk(
         if !text.ends_with(b"\n") && text.len() as u64 != AUDIT_LINE_BYTES_MAX {
             return Ok(Walked { whole_bytes, is_torn: true });
         }
-        let record = serde_json::from_slice::<Line>(&text).ok().and_then(Line::into_record);
-        match record {
+        match read_line(&text) {
             Some(record) => see(record),
             None => {
                 return Err(AuditFileError::Line { line, path: path.to_owned() });
