@@ -182,10 +182,12 @@ pub struct ChainReport {
     pub broken: Option<BrokenChain>,
 }
 
-/// One line of an audit file, line feed included or not. `None`: it is not a record.
+/// One line of an audit file, line feed included. `None`: it is not what a record makes, to the
+/// byte. JSON can say one thing in many ways; a line that says it in another way was changed.
 #[must_use]
 pub fn read_line(line: &[u8]) -> Option<SealedAudit> {
-    serde_json::from_slice::<Line>(line).ok().and_then(Line::into_record)
+    let record = serde_json::from_slice::<Line>(line).ok().and_then(Line::into_record)?;
+    (line_of(&record) == line).then_some(record)
 }
 
 /// The line that a record makes, line feed included.
@@ -273,4 +275,23 @@ fn walk(
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AuditFileError {
     let path = path.to_owned();
     move |source| AuditFileError::Io { doing, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keybaton_ports::seal;
+
+    #[test]
+    fn a_line_that_says_the_same_in_another_way_was_changed() {
+        let pair = PairId::new("acme".parse().expect("a name"), "openai".parse().expect("a name"));
+        let body = "{\"note\":\"\u{1b}\"}".to_owned();
+        let record = seal(&AuditKey::new([9; 32]), &pair, 1, [0; 32], "ISSUED", "v1", body);
+        let line = String::from_utf8(line_of(&record)).expect("text");
+        assert_eq!(read_line(line.as_bytes()), Some(record));
+        for (said, otherwise) in [("001b", "001B"), (":1,", ": 1,"), ("ISSUED", "\\u0049SSUED")] {
+            assert!(line.contains(said), "{line}");
+            assert_eq!(read_line(line.replace(said, otherwise).as_bytes()), None, "{otherwise}");
+        }
+    }
 }
