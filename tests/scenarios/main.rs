@@ -2,6 +2,7 @@
 
 mod actors_die;
 mod audit;
+mod audit_tamper;
 mod bad_input;
 mod examples;
 mod faults;

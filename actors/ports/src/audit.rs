@@ -114,6 +114,49 @@ pub struct BrokenChain {
     pub why: &'static str,
 }
 
+/// How far one pair's chain was found whole.
+#[derive(Clone)]
+pub struct ChainWalk<'a> {
+    key: &'a AuditKey,
+    pair: &'a PairId,
+    /// Records so far.
+    pub records: u64,
+    /// The hash of the last one.
+    pub head: [u8; 32],
+}
+
+impl<'a> ChainWalk<'a> {
+    /// Stands before the first record.
+    #[must_use]
+    pub fn begin(key: &'a AuditKey, pair: &'a PairId) -> Self {
+        Self { key, pair, records: 0, head: [0; 32] }
+    }
+
+    /// Goes on by the record that was found next.
+    ///
+    /// # Errors
+    /// What is wrong with it; the walk stays where it is.
+    pub fn step(&mut self, record: &SealedAudit) -> Result<(), BrokenChain> {
+        let seq = self.records + 1;
+        let broken = |why| Err(BrokenChain { pair: self.pair.clone(), seq, why });
+        if record.seq != seq {
+            return broken("a record is missing, doubled or out of order");
+        }
+        if record.pair != *self.pair {
+            return broken("the record belongs to another pair");
+        }
+        if record.prev != self.head {
+            return broken("the record does not continue the one before");
+        }
+        let SealedAudit { kind, dedupe, body, .. } = record;
+        if record.hash != link(self.key, self.pair, seq, &self.head, kind, dedupe, body) {
+            return broken("the record was changed, or the audit key is another one");
+        }
+        (self.records, self.head) = (seq, record.hash);
+        Ok(())
+    }
+}
+
 /// Verifies one pair's chain from its first record on; `records` are in the order found.
 ///
 /// # Errors
@@ -123,24 +166,8 @@ pub fn verify_chain(
     pair: &PairId,
     records: &[SealedAudit],
 ) -> Result<(), BrokenChain> {
-    let broken = |seq, why| Err(BrokenChain { pair: pair.clone(), seq, why });
-    let mut prev = [0; 32];
-    for (seq, record) in (1..).zip(records) {
-        if record.seq != seq {
-            return broken(seq, "a record is missing, doubled or out of order");
-        }
-        if record.pair != *pair {
-            return broken(seq, "the record belongs to another pair");
-        }
-        if record.prev != prev {
-            return broken(seq, "the record does not continue the one before");
-        }
-        if record.hash != link(key, pair, seq, &prev, &record.kind, &record.dedupe, &record.body) {
-            return broken(seq, "the record was changed, or the audit key is another one");
-        }
-        prev = record.hash;
-    }
-    Ok(())
+    let mut walk = ChainWalk::begin(key, pair);
+    records.iter().try_for_each(|record| walk.step(record))
 }
 
 /// Ships sealed records to where the node cannot change them.

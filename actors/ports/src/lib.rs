@@ -19,7 +19,7 @@ mod secrets;
 mod tasks;
 
 pub use audit::{
-    AuditKey, AuditSink, BrokenChain, SealedAudit, name_outstanding, seal, verify_chain,
+    AuditKey, AuditSink, BrokenChain, ChainWalk, SealedAudit, name_outstanding, seal, verify_chain,
 };
 pub use bus::{EventBus, EventStream};
 pub use checkpoints::{CheckpointRef, CheckpointStore};

@@ -28,8 +28,8 @@
 //! task that may acquire; a **holder** is a member with a **lease**. A slot is opened once, closed
 //! once and drained once. Leases are counted, not tasks: one task may hold two.
 //!
-//! The order of atomics is explored by loom (`tests/loom.rs`), also on wrong variants that it has
-//! to refute (`mutants.txt`).
+//! The order of atomics is explored by loom (`tests/loom.rs`), schedules of more threads by shuttle
+//! (`tests/shuttle.rs`), both also on wrong variants that they have to refute (`mutants.txt`).
 
 mod lane;
 mod limits;

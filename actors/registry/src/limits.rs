@@ -50,5 +50,5 @@ pub(crate) const BLOCK_STRIPES_MIN: usize = 2;
 ///
 /// Four for each core make it unlikely that two running tasks of one pair share a line; beyond
 /// sixteen cores' worth a pair would be mostly empty stripes.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) const SPREAD_MAX: usize = 64;

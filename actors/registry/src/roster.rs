@@ -164,9 +164,12 @@ impl<N> Roster<N> {
     }
 }
 
-/// The trap of choosing a stripe by the thread that happens to run: for loom to refute.
+/// The trap of choosing a stripe by the thread that happens to run: for loom and shuttle to refute.
 #[cfg(keybaton_mutant = "stripe_by_thread")]
 mod by_thread {
+    #[cfg(shuttle)]
+    use shuttle as loom;
+
     use loom::sync::atomic::{AtomicUsize, Ordering};
 
     loom::lazy_static! {

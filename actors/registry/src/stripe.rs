@@ -33,7 +33,7 @@ pub(crate) struct Stripe {
     words: [AtomicU64; SLOTS_MAX],
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const _: () = assert!(size_of::<Stripe>() == 64);
 
 impl Stripe {

@@ -1,14 +1,16 @@
-//! The atomics that the registry is built on: the standard ones, or loom's.
+//! The atomics that the registry is built on: the standard ones, loom's, or shuttle's.
 //!
-//! **Invariant:** nothing else in this crate names an atomic type, so that what loom explores is
-//! the code that ships.
+//! **Invariant:** nothing else in this crate names an atomic type, so that what loom and shuttle
+//! explore is the code that ships.
 
 pub(crate) use chosen::{AtomicU32, AtomicU64, AtomicUsize, Handover, Mutex, MutexGuard, spread};
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::atomic::fence;
 pub(crate) use std::sync::atomic::Ordering;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::atomic::fence;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod chosen {
     use std::sync::LazyLock;
     pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
@@ -46,12 +48,20 @@ mod chosen {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod chosen {
-    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
-    pub(crate) use loom::sync::{Mutex, MutexGuard};
+    #[cfg(loom)]
+    pub(crate) use loom::sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize},
+    };
+    #[cfg(shuttle)]
+    pub(crate) use shuttle::sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize},
+    };
 
-    /// Loom has no cell of any type; its mutex has the same meaning and is never waited for.
+    /// Neither has a cell of any type; its mutex has the same meaning and is never waited for.
     pub(crate) struct Handover<T>(Mutex<Option<std::sync::Arc<T>>>);
 
     impl<T> Handover<T> {
@@ -65,6 +75,6 @@ mod chosen {
     }
 
     pub(crate) fn spread() -> usize {
-        2
+        if cfg!(loom) { 2 } else { 4 }
     }
 }

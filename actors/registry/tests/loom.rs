@@ -5,7 +5,9 @@
 //! preemption misses real bugs, two find all of these; the third costs seconds.
 #![cfg(loom)]
 
+use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use keybaton_registry::{Lease, Member, Pair, Refusal};
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -203,7 +205,15 @@ fn a_waiter_that_was_refused_sees_the_turn_of_the_next_slot() {
 fn explore(test: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
-    builder.check(test);
+    let runs = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&runs);
+    builder.check(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        test();
+    });
+    // For `cargo xtask loom`, which sums them up.
+    let line = format!("explored {} interleavings\n", runs.load(Ordering::Relaxed));
+    std::io::stdout().write_all(line.as_bytes()).expect("somebody listens");
 }
 
 fn open_pair() -> Arc<Pair<u8>> {

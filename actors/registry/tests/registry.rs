@@ -1,5 +1,5 @@
 //! What the registry promises its callers, with ordinary threads.
-#![cfg(not(loom))]
+#![cfg(not(any(loom, shuttle)))]
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

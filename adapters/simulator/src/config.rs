@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{CHUNK_INTERVAL_MAX, CHUNKS_MAX, LATENCY_MAX};
-use crate::script::Script;
+use crate::script::{Script, shown};
 use crate::secret::Secret;
 use crate::server::{Simulator, StartError};
 
@@ -49,7 +49,7 @@ impl FromStr for Class {
         match text {
             "a" | "A" => Ok(Self::A),
             "b" | "B" => Ok(Self::B),
-            _ => Err(ClassError(text.to_owned())),
+            _ => Err(ClassError(shown(text))),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::FAULT_DELAY_MAX;
-use crate::script::ScriptError;
+use crate::script::{ScriptError, shown};
 
 /// The calls that a script can match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -215,7 +215,7 @@ impl Fault {
             _ => *WITHOUT_DELAY
                 .iter()
                 .find(|fault| fault.name() == name)
-                .ok_or_else(|| ScriptError::Fault { fault: name.to_owned() })?,
+                .ok_or_else(|| ScriptError::Fault { fault: shown(name) })?,
         };
         match millis {
             Some(_) if fault.delay().is_none() => {

@@ -79,7 +79,7 @@ impl FromStr for Script {
     type Err = ScriptError;
 
     fn from_str(text: &str) -> Result<Self, ScriptError> {
-        let shape = || ScriptError::Shape { text: text.chars().take(80).collect() };
+        let shape = || ScriptError::Shape { text: shown(text) };
         let (call, effect) = text.split_once('=').ok_or_else(shape)?;
         // A project may contain a colon, a count may not.
         let (target, count) = call.rsplit_once(':').ok_or_else(shape)?;
@@ -90,12 +90,12 @@ impl FromStr for Script {
         let op = Op::ALL
             .into_iter()
             .find(|known| known.name() == op)
-            .ok_or_else(|| ScriptError::Op { op: op.to_owned() })?;
+            .ok_or_else(|| ScriptError::Op { op: shown(op) })?;
         let (nth, times) = parse_count(count)?;
         let (name, millis) = match effect.split_once(':') {
             Some((name, millis)) => {
                 let millis =
-                    millis.parse().map_err(|_| ScriptError::Millis { text: millis.to_owned() })?;
+                    millis.parse().map_err(|_| ScriptError::Millis { text: shown(millis) })?;
                 (name, Some(millis))
             }
             None => (effect, None),
@@ -104,8 +104,15 @@ impl FromStr for Script {
     }
 }
 
+/// What a refusal repeats of a text: escaped and cut short, so that it can neither forge a line nor
+/// flood a log.
+pub(crate) fn shown(text: &str) -> String {
+    const SHOWN_CHARS_MAX: usize = 40;
+    text.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect()
+}
+
 fn parse_count(text: &str) -> Result<(u32, u32), ScriptError> {
-    let wrong = || ScriptError::Count { text: text.to_owned() };
+    let wrong = || ScriptError::Count { text: shown(text) };
     let (nth, times) = text.split_once('x').unwrap_or((text, "1"));
     let times = match times {
         "*" => u32::MAX,
@@ -315,6 +322,16 @@ mod tests {
             let error = text.parse::<Script>().expect_err(text).to_string();
             assert!(error.contains(said), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_refusal_repeats_a_hostile_script_escaped_and_cut_short() {
+        for text in ["a\n\u{1b}[31m:1=gone", "issue:\r\n=gone", "issue:1=\u{202e}x", "\n"] {
+            let error = text.parse::<Script>().expect_err(text).to_string();
+            assert!(!error.contains(|c: char| c.is_control() || c == '\u{202e}'), "{error:?}");
+        }
+        let long = format!("{}:1=gone", "x".repeat(100_000));
+        assert!(long.parse::<Script>().expect_err("no call").to_string().len() < 700);
     }
 
     #[test]

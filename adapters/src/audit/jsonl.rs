@@ -141,9 +141,7 @@ impl JsonlSink {
                 continue;
             }
             last.insert(record.pair.clone(), record.seq);
-            serde_json::to_writer(&mut lines, &Line::of(record))
-                .map_err(|error| Refusal::busy(error.to_string()))?;
-            lines.push(b'\n');
+            lines.extend(line_of(record));
         }
         if lines.is_empty() {
             return Ok(());
@@ -182,6 +180,22 @@ pub struct ChainReport {
     pub head: [u8; 32],
     /// The first bad place.
     pub broken: Option<BrokenChain>,
+}
+
+/// One line of an audit file, line feed included. `None`: it is not what a record makes, to the
+/// byte. JSON can say one thing in many ways; a line that says it in another way was changed.
+#[must_use]
+pub fn read_line(line: &[u8]) -> Option<SealedAudit> {
+    let record = serde_json::from_slice::<Line>(line).ok().and_then(Line::into_record)?;
+    (line_of(&record) == line).then_some(record)
+}
+
+/// The line that a record makes, line feed included.
+#[must_use]
+pub fn line_of(record: &SealedAudit) -> Vec<u8> {
+    let mut line = serde_json::to_vec(&Line::of(record)).expect("texts and numbers are JSON");
+    line.push(b'\n');
+    line
 }
 
 /// Every record in an audit file, in order, and whether the last line is cut off.
@@ -247,8 +261,7 @@ fn walk(
         if !text.ends_with(b"\n") && text.len() as u64 != AUDIT_LINE_BYTES_MAX {
             return Ok(Walked { whole_bytes, is_torn: true });
         }
-        let record = serde_json::from_slice::<Line>(&text).ok().and_then(Line::into_record);
-        match record {
+        match read_line(&text) {
             Some(record) => see(record),
             None => {
                 return Err(AuditFileError::Line { line, path: path.to_owned() });
@@ -262,4 +275,23 @@ fn walk(
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AuditFileError {
     let path = path.to_owned();
     move |source| AuditFileError::Io { doing, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keybaton_ports::seal;
+
+    #[test]
+    fn a_line_that_says_the_same_in_another_way_was_changed() {
+        let pair = PairId::new("acme".parse().expect("a name"), "openai".parse().expect("a name"));
+        let body = "{\"note\":\"\u{1b}\"}".to_owned();
+        let record = seal(&AuditKey::new([9; 32]), &pair, 1, [0; 32], "ISSUED", "v1", body);
+        let line = String::from_utf8(line_of(&record)).expect("text");
+        assert_eq!(read_line(line.as_bytes()), Some(record));
+        for (said, otherwise) in [("001b", "001B"), (":1,", ": 1,"), ("ISSUED", "\\u0049SSUED")] {
+            assert!(line.contains(said), "{line}");
+            assert_eq!(read_line(line.replace(said, otherwise).as_bytes()), None, "{otherwise}");
+        }
+    }
 }

@@ -4,4 +4,6 @@ mod body;
 mod jsonl;
 
 pub use body::{body_of, word_of};
-pub use jsonl::{AuditFileError, ChainReport, JsonlSink, read_file, verify_file};
+pub use jsonl::{
+    AuditFileError, ChainReport, JsonlSink, line_of, read_file, read_line, verify_file,
+};

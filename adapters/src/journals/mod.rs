@@ -4,7 +4,7 @@ mod redb;
 mod stop;
 mod tasks;
 
-pub use redb::RedbJournal;
+pub use redb::{RedbJournal, SealedRecords};
 pub use tasks::RedbTaskJournal;
 
 pub(crate) use redb::Pairs;

@@ -11,6 +11,14 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::settings::SettingsError;
 
+/// Whether a vendor may be called there.
+///
+/// # Errors
+/// [`SettingsError::BaseUrl`] says why not, without repeating the text.
+pub fn check_base_url(text: &str) -> Result<(), SettingsError> {
+    BaseUrl::parse(text).map(drop)
+}
+
 /// A checked base URL, version path included, for example `https://api.openai.com/v1`.
 #[derive(Debug)]
 pub(super) struct BaseUrl {

@@ -10,10 +10,13 @@ use super::settings::{ProviderSettings, SettingsError};
 
 type Build = fn(ProviderSettings) -> Result<Arc<dyn Provider>, SettingsError>;
 
+pub(super) const OPENAI: &str = "openai";
+pub(super) const OPENROUTER: &str = "openrouter";
+
 /// One line per adapter.
 const KINDS: [(&str, Build); 2] = [
-    ("openai", |settings| Ok(Arc::new(OpenAi::new(settings)?))),
-    ("openrouter", |settings| Ok(Arc::new(OpenRouter::new(settings)?))),
+    (OPENAI, |settings| Ok(Arc::new(OpenAi::new(settings)?))),
+    (OPENROUTER, |settings| Ok(Arc::new(OpenRouter::new(settings)?))),
 ];
 
 /// The names that [`build`] takes.

@@ -6,6 +6,7 @@
 //!                    base_url ◄── http ◄───────────┤   one call, bounded, sent at most once
 //!                    retry_after ◄─┘               ├── outcome   what an answer means
 //!                                                  └── key       a secret, parsed without a copy
+//!   answer ──► openai.rs, openrouter.rs            the same readers, without a call
 //! ```
 //!
 //! A new vendor is one file here, one line in `kinds` and one line in the conformance tests.
@@ -13,6 +14,7 @@
 //! **Invariant:** no adapter decides anything about a rotation; it says what happened at the
 //! vendor, or that nobody can tell.
 
+pub mod answer;
 mod base_url;
 mod http;
 mod key;
@@ -26,6 +28,7 @@ mod settings;
 #[cfg(test)]
 mod vendor;
 
+pub use base_url::check_base_url;
 pub use kinds::{build, kinds};
 pub use openai::{OPENAI_BASE_URL, OpenAi};
 pub use openrouter::{OPENROUTER_BASE_URL, OpenRouter};

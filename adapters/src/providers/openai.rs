@@ -12,7 +12,7 @@
 mod wire;
 
 use async_trait::async_trait;
-use keybaton_messages::{ProviderKeyId, TenantId};
+use keybaton_messages::{Label, ProviderKeyId, TenantId};
 use keybaton_ports::{
     AuthHeader, Capabilities, Denial, IssueRequest, IssuedKey, ListedKey, Provider, Refusal, Secret,
 };
@@ -83,11 +83,7 @@ impl OpenAi {
             expires_in_seconds: seconds(request.lifetime),
         });
         let answer = self.ask(Method::POST, &path, &[], Some(body)).await?;
-        let key: MadeKey = read(&body_of(answer, Act::Create)?)?;
-        if key.name != request.label.as_str() {
-            return Err(Refusal::unknown("the answer is about a key of another name"));
-        }
-        key.issued(project, account, false)
+        made_at(answer, project, account, &request.label)
     }
 
     /// An account with one key. The label names the account.
@@ -103,15 +99,7 @@ impl OpenAi {
         });
         let path = [ORGANIZATION, PROJECTS, project, ACCOUNTS];
         let answer = self.ask(Method::POST, &path, &[], Some(body)).await?;
-        let made: MadeAccount = read(&body_of(answer, Act::Create)?)?;
-        if made.name != request.label.as_str() {
-            return Err(Refusal::unknown("the answer is about an account of another name"));
-        }
-        // Fails closed: another name is another key, and nothing else in the answer would tell.
-        if ![FIRST_KEY_NAME, request.label.as_str()].contains(&made.api_key.name.as_str()) {
-            return Err(Refusal::unknown("the answer holds a key of another name"));
-        }
-        made.api_key.issued(project, &made.id, true)
+        made_own(answer, project, &request.label)
     }
 
     /// Every key of `project`, whoever owns it.
@@ -150,12 +138,7 @@ impl OpenAi {
         query.extend(after.map(|id| ("after", id)));
         let path = [ORGANIZATION, PROJECTS, project, KEYS];
         let answer = self.ask(Method::GET, &path, &query, None).await?;
-        let page: Page = read(&body_of(answer, Act::Read)?)?;
-        if page.data.iter().all(Row::is_sound) {
-            Ok(page)
-        } else {
-            Err(Refusal::unknown("the listing holds an id that no vendor would give"))
-        }
+        page_of(answer)
     }
 
     /// Deletes the key, or the account that exists for it alone. `true`: this call did it;
@@ -169,18 +152,69 @@ impl OpenAi {
         } else {
             &[ORGANIZATION, PROJECTS, project, KEYS, key]
         };
-        let answer = self.ask(Method::DELETE, path, &[], None).await?;
-        match answer.status {
-            StatusCode::NOT_FOUND => Ok(false),
-            status if status.is_success() => Ok(true),
-            StatusCode::BAD_REQUEST if says(&answer, &["service account"]) => {
-                let why = "this organization cannot delete one key of a service account: \
-                           configure no account, so that each key gets its own";
-                Err(Refusal::denied(Denial::BadRequest, why))
-            }
-            _ => Err(refusal(&answer, Act::Delete)),
-        }
+        was_deleted(&self.ask(Method::DELETE, path, &[], None).await?)
     }
+}
+
+/// What the answer to an additional key holds.
+pub(super) fn made_at(
+    answer: Answer,
+    project: &str,
+    account: &str,
+    label: &Label,
+) -> Result<IssuedKey, Refusal> {
+    let key: MadeKey = read(&body_of(answer, Act::Create)?)?;
+    if key.name != label.as_str() {
+        return Err(Refusal::unknown("the answer is about a key of another name"));
+    }
+    key.issued(project, account, false)
+}
+
+/// What the answer to an account with one key holds.
+pub(super) fn made_own(answer: Answer, project: &str, label: &Label) -> Result<IssuedKey, Refusal> {
+    let made: MadeAccount = read(&body_of(answer, Act::Create)?)?;
+    if made.name != label.as_str() {
+        return Err(Refusal::unknown("the answer is about an account of another name"));
+    }
+    // Fails closed: another name is another key, and nothing else in the answer would tell.
+    if ![FIRST_KEY_NAME, label.as_str()].contains(&made.api_key.name.as_str()) {
+        return Err(Refusal::unknown("the answer holds a key of another name"));
+    }
+    made.api_key.issued(project, &made.id, true)
+}
+
+/// What one page of a listing holds.
+fn page_of(answer: Answer) -> Result<Page, Refusal> {
+    let page: Page = read(&body_of(answer, Act::Read)?)?;
+    if page.data.iter().all(Row::is_sound) {
+        Ok(page)
+    } else {
+        Err(Refusal::unknown("the listing holds an id that no vendor would give"))
+    }
+}
+
+/// The same as keys.
+pub(super) fn listed_of(answer: Answer, project: &str) -> Result<Vec<ListedKey>, Refusal> {
+    page_of(answer)?.data.into_iter().map(|row| row.listed(project)).collect()
+}
+
+/// `true`: this call deleted the key; `false`: it was not there.
+pub(super) fn was_deleted(answer: &Answer) -> Result<bool, Refusal> {
+    match answer.status {
+        StatusCode::NOT_FOUND => Ok(false),
+        status if status.is_success() => Ok(true),
+        StatusCode::BAD_REQUEST if says(answer, &["service account"]) => {
+            let why = "this organization cannot delete one key of a service account: \
+                       configure no account, so that each key gets its own";
+            Err(Refusal::denied(Denial::BadRequest, why))
+        }
+        _ => Err(refusal(answer, Act::Delete)),
+    }
+}
+
+/// What a probe's answer says about the key.
+pub(super) fn probed(answer: Result<Answer, Refusal>) -> Health {
+    health(answer, |body| serde_json::from_slice::<Models>(body).is_ok())
 }
 
 #[async_trait]
@@ -240,8 +274,7 @@ impl Provider for OpenAi {
         let Some(credential) = Credential::new(BEARER, secret) else {
             return Health::Dead;
         };
-        let answer = self.http.try_key(&["models"], credential);
-        health(answer.await, |body| serde_json::from_slice::<Models>(body).is_ok())
+        probed(self.http.try_key(&["models"], credential).await)
     }
 }
 

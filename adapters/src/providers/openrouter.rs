@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp as Moment};
-use keybaton_messages::{ProviderKeyId, TenantId, Timestamp};
+use keybaton_messages::{Label, ProviderKeyId, TenantId, Timestamp};
 use keybaton_ports::{
     AuthHeader, Capabilities, Denial, IssueRequest, IssuedKey, ListedKey, Provider, Refusal, Secret,
 };
@@ -74,12 +74,7 @@ impl OpenRouter {
         let query =
             [("workspace_id", workspace), ("include_disabled", "true"), ("offset", &offset)];
         let answer = self.ask(Method::GET, &["keys"], &query, None).await?;
-        let page: Page = read(&body_of(answer, Act::Read)?)?;
-        if page.data.iter().all(|row| is_path_part(&row.hash)) {
-            Ok(page.data)
-        } else {
-            Err(Refusal::unknown("the listing holds a hash that no vendor would give"))
-        }
+        page_of(answer)
     }
 
     /// Every key of `workspace`. Pages are counted by offset, so that keys deleted meanwhile move
@@ -145,11 +140,7 @@ impl Provider for OpenRouter {
         });
         let body = body.expect("texts are JSON");
         let answer = self.ask(Method::POST, &["keys"], &[], Some(body)).await?;
-        let made: Made = read(&body_of(answer, Act::Create)?)?;
-        if made.data.name != request.label.as_str() {
-            return Err(Refusal::unknown("the answer is about a key of another name"));
-        }
-        made.issued(&home.project)
+        made(answer, &home.project, &request.label)
     }
 
     async fn revoke(&self, tenant: &TenantId, key: &ProviderKeyId) -> Result<(), Refusal> {
@@ -163,10 +154,7 @@ impl Provider for OpenRouter {
             return Err(Refusal::denied(Denial::WrongTenant, why));
         }
         let answer = self.ask(Method::DELETE, &["keys", hash], &[], None).await?;
-        let was_deleted = answer.status.is_success();
-        if !was_deleted && answer.status != StatusCode::NOT_FOUND {
-            return Err(refusal(&answer, Act::Delete));
-        }
+        let was_deleted = was_deleted(&answer)?;
         match self.is_gone(workspace, hash).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Refusal::unknown("the deleted key is still there")),
@@ -182,7 +170,7 @@ impl Provider for OpenRouter {
         let rows = self.rows(&home.project).await?;
         rows.into_iter()
             .filter(|row| row.name.starts_with(prefix))
-            .map(|row| Ok(ListedKey { key_id: key_id(&home.project, &row.hash)?, name: row.name }))
+            .map(|row| row.listed(&home.project))
             .collect()
     }
 
@@ -192,9 +180,46 @@ impl Provider for OpenRouter {
         let Some(credential) = Credential::new(BEARER, secret) else {
             return Health::Dead;
         };
-        let answer = self.http.try_key(&["key"], credential);
-        health(answer.await, |body| serde_json::from_slice::<Itself>(body).is_ok())
+        probed(self.http.try_key(&["key"], credential).await)
     }
+}
+
+/// What the answer to an issue holds.
+pub(super) fn made(answer: Answer, workspace: &str, label: &Label) -> Result<IssuedKey, Refusal> {
+    let made: Made = read(&body_of(answer, Act::Create)?)?;
+    if made.data.name != label.as_str() {
+        return Err(Refusal::unknown("the answer is about a key of another name"));
+    }
+    made.issued(workspace)
+}
+
+/// What one page of a listing holds.
+fn page_of(answer: Answer) -> Result<Vec<Row>, Refusal> {
+    let page: Page = read(&body_of(answer, Act::Read)?)?;
+    if page.data.iter().all(|row| is_path_part(&row.hash)) {
+        Ok(page.data)
+    } else {
+        Err(Refusal::unknown("the listing holds a hash that no vendor would give"))
+    }
+}
+
+/// The same as keys.
+pub(super) fn listed_of(answer: Answer, workspace: &str) -> Result<Vec<ListedKey>, Refusal> {
+    page_of(answer)?.into_iter().map(|row| row.listed(workspace)).collect()
+}
+
+/// `true`: this call deleted the key; `false`: it was not there.
+pub(super) fn was_deleted(answer: &Answer) -> Result<bool, Refusal> {
+    match answer.status {
+        status if status.is_success() => Ok(true),
+        StatusCode::NOT_FOUND => Ok(false),
+        _ => Err(refusal(answer, Act::Delete)),
+    }
+}
+
+/// What a probe's answer says about the key.
+pub(super) fn probed(answer: Result<Answer, Refusal>) -> Health {
+    health(answer, |body| serde_json::from_slice::<Itself>(body).is_ok())
 }
 
 #[derive(Serialize)]
@@ -221,6 +246,12 @@ struct Row {
     hash: String,
     name: String,
     expires_at: Option<String>,
+}
+
+impl Row {
+    fn listed(self, workspace: &str) -> Result<ListedKey, Refusal> {
+        Ok(ListedKey { key_id: key_id(workspace, &self.hash)?, name: self.name })
+    }
 }
 
 #[derive(Deserialize)]

@@ -27,6 +27,8 @@ pub enum Health {
     OneBadWrite,
     /// Writes work, and syncs fail.
     NoSync,
+    /// Writes work, and so many more syncs do.
+    NoSyncAfter(u32),
     /// Nothing works any more.
     Gone,
 }
@@ -96,7 +98,7 @@ impl Disk {
     fn check(&self) -> io::Result<()> {
         let mut state = self.0.lock();
         match state.health {
-            Health::Well | Health::NoSync => Ok(()),
+            Health::Well | Health::NoSync | Health::NoSyncAfter(_) => Ok(()),
             Health::FullAfter(0) => Err(io::ErrorKind::StorageFull.into()),
             Health::FullAfter(left) => {
                 state.health = Health::FullAfter(left - 1);
@@ -167,6 +169,9 @@ impl StorageBackend for DiskFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
+        if let Health::NoSyncAfter(left) = state.health {
+            state.health = left.checked_sub(1).map_or(Health::NoSync, Health::NoSyncAfter);
+        }
         match state.health {
             Health::NoSync | Health::Gone => Err(io::Error::other("cannot sync")),
             _ => {

@@ -16,6 +16,7 @@ mod commit;
 mod grants;
 mod pairs;
 mod rows;
+mod sealed;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ use commit::Commit;
 use grants::{BeginLife, Grant, ReturnGrant};
 pub(crate) use pairs::Pairs;
 use pairs::{Corrupt, PairState};
+pub use sealed::SealedRecords;
 
 /// What every operation of this journal needs.
 pub(crate) struct Shared {
