@@ -135,8 +135,13 @@ fn prove(
                 outcome.require(&format!("{} does not build", prover.name), false);
                 return Ok(());
             }
-            let tests = prover.tests.iter().flat_map(|name| ["--exact", name]);
-            command.arg("--").args(tests.take(1)).args(prover.tests);
+            command.arg("--");
+            if prover.in_turn > 1 {
+                command.arg("--test-threads=1");
+            }
+            if !prover.tests.is_empty() {
+                command.arg("--exact").args(prover.tests);
+            }
             command.env(SECONDS, (share.as_secs() / prover.in_turn).to_string());
             command.env(DIRECTORY, directory);
             shell.run_quietly(prover.name, command)?

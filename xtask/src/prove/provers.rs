@@ -34,14 +34,73 @@ const fn test(line: &'static str) -> How {
 }
 
 /// All provers, the quick ones first.
-pub const PROVERS: &[Prover] = &[Prover {
-    name: "random world",
-    how: test("test --release --package keybaton-rotation --test world"),
-    tests: &[
-        "seeds::every_promise_holds_where_keys_coexist",
-        "seeds::every_promise_holds_where_issuing_voids_the_old_key",
-    ],
-    weight: 2,
-    in_turn: 1,
-    claims: &["rules-random-world-a", "rules-random-world-b"],
-}];
+pub const PROVERS: &[Prover] = &[
+    Prover {
+        name: "random world",
+        how: test("test --release --package keybaton-rotation --test world"),
+        tests: &[
+            "seeds::every_promise_holds_where_keys_coexist",
+            "seeds::every_promise_holds_where_issuing_voids_the_old_key",
+        ],
+        weight: 4,
+        in_turn: 1,
+        claims: &["rules-random-world-a", "rules-random-world-b"],
+    },
+    Prover {
+        name: "model",
+        how: test("test --package keybaton-model --test model"),
+        tests: &[],
+        weight: 20,
+        in_turn: 8,
+        claims: &[
+            "model-class-a",
+            "model-class-b",
+            "model-two-nodes-a",
+            "model-two-nodes-b",
+            "model-person",
+            "model-rollback",
+            "model-emergency-a",
+            "model-emergency-b",
+        ],
+    },
+    Prover {
+        name: "reference models",
+        how: test("test --package keybaton-tests --test reference"),
+        tests: &[],
+        weight: 4,
+        in_turn: 3,
+        claims: &["reference-journal", "reference-secrets", "reference-checkpoints"],
+    },
+    Prover {
+        name: "fuzzing",
+        how: test("test --package keybaton-tests --test fuzz"),
+        tests: &["hunt::fuzz"],
+        weight: 3,
+        in_turn: 1,
+        claims: &["fuzz"],
+    },
+    Prover {
+        name: "audit tampering",
+        how: test("test --package keybaton-tests --test scenarios"),
+        tests: &["audit_tamper::audit_tamper"],
+        weight: 2,
+        in_turn: 1,
+        claims: &["audit-tamper"],
+    },
+    Prover {
+        name: "ambiguity storm",
+        how: test("test --package keybaton-tests --test scenarios"),
+        tests: &["storm::an_ambiguity_storm_leaves_one_live_key_for_each_pair"],
+        weight: 6,
+        in_turn: 1,
+        claims: &["ambiguity-storm"],
+    },
+    Prover {
+        name: "crash points",
+        how: test("test --package keybaton-tests --test crash_points"),
+        tests: &["proof::every_point_is_survived"],
+        weight: 10,
+        in_turn: 1,
+        claims: &["crash-points"],
+    },
+];
