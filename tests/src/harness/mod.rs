@@ -4,6 +4,7 @@
 //! **Invariant:** every wait is for a level and ends with a clear failure; nothing sleeps.
 
 mod binary;
+mod bus;
 mod puppet;
 mod recorder;
 mod strings;
@@ -11,6 +12,7 @@ mod wait;
 mod world;
 
 pub use binary::{Ended, Running, SimulatorProcess, keybaton, plain_run, start};
+pub use bus::{DeadBus, HeardBus};
 pub use keybaton_oracle::hunt::{Find, Hunt};
 pub use puppet::{Deed, Keeps, Puppet, Risk, Role};
 pub use recorder::Recorder;

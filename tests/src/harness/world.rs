@@ -15,7 +15,7 @@ use keybaton::{
 use keybaton_actors::program::decode_state;
 use keybaton_adapters::providers::{Home, Homes, OpenAi, ProviderSettings};
 use keybaton_oracle::{Files, Held, Kill, PairName, Rules, Verdict, judge_files};
-use keybaton_ports::TaskRow;
+use keybaton_ports::{EventBus, TaskRow};
 use keybaton_rotation::Phase;
 use keybaton_simulator::{ADMIN_KEY_DEFAULT, Simulator};
 use parking_lot::Mutex;
@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::MissedTickBehavior;
 
+use super::bus::DeadBus;
 use super::puppet::{Puppet, Role};
 use super::recorder::Recorder;
 use super::strings::Strings;
@@ -46,6 +47,8 @@ pub struct Setup {
     pub log: Option<tracing::Dispatch>,
     /// Whether the node knows the program [`Puppet`].
     pub knows_puppets: bool,
+    /// Where the node publishes its events; none: where a node does by itself.
+    pub bus: Option<Arc<dyn EventBus>>,
 }
 
 impl Default for Setup {
@@ -56,6 +59,7 @@ impl Default for Setup {
             tasks_max: 10_000,
             log: None,
             knows_puppets: true,
+            bus: DeadBus::if_asked(),
         }
     }
 }
@@ -216,6 +220,10 @@ impl World {
         let builder = Node::builder(self.node_dir())
             .provider(PROVIDER, self.provider(), self.setup.policy.clone())
             .tasks_max(self.setup.tasks_max);
+        let builder = match &self.setup.bus {
+            Some(bus) => builder.bus(Arc::clone(bus)),
+            None => builder,
+        };
         if self.setup.knows_puppets {
             builder.program(Puppet { base_url, strings: self.strings.clone() })
         } else {

@@ -27,6 +27,8 @@ pub enum How {
         /// A target directory of its own, so that other flags do not undo the usual build.
         target: Option<&'static str>,
     },
+    /// What `cargo xtask loom` does.
+    Registry,
 }
 
 const fn test(line: &'static str) -> How {
@@ -34,14 +36,52 @@ const fn test(line: &'static str) -> How {
 }
 
 /// All provers, the quick ones first.
-pub const PROVERS: &[Prover] = &[Prover {
-    name: "random world",
-    how: test("test --release --package keybaton-rotation --test world"),
-    tests: &[
-        "seeds::every_promise_holds_where_keys_coexist",
-        "seeds::every_promise_holds_where_issuing_voids_the_old_key",
-    ],
-    weight: 2,
-    in_turn: 1,
-    claims: &["rules-random-world-a", "rules-random-world-b"],
-}];
+pub const PROVERS: &[Prover] = &[
+    Prover {
+        name: "random world",
+        how: test("test --release --package keybaton-rotation --test world"),
+        tests: &[
+            "seeds::every_promise_holds_where_keys_coexist",
+            "seeds::every_promise_holds_where_issuing_voids_the_old_key",
+        ],
+        weight: 2,
+        in_turn: 1,
+        claims: &["rules-random-world-a", "rules-random-world-b"],
+    },
+    Prover {
+        name: "registry",
+        how: How::Registry,
+        tests: &[],
+        weight: 1,
+        in_turn: 1,
+        claims: &["registry-loom", "registry-shuttle"],
+    },
+    Prover {
+        name: "reference models",
+        how: test("test --release --package keybaton-tests --test reference"),
+        tests: &[
+            "journal::reference_journal",
+            "secrets::reference_secrets",
+            "checkpoints::reference_checkpoints",
+        ],
+        weight: 2,
+        in_turn: 2,
+        claims: &["reference-journal", "reference-secrets", "reference-checkpoints"],
+    },
+    Prover {
+        name: "fuzzing",
+        how: test("test --release --package keybaton-tests --test fuzz"),
+        tests: &["hunt::fuzz"],
+        weight: 2,
+        in_turn: 1,
+        claims: &["fuzz"],
+    },
+    Prover {
+        name: "audit tampering",
+        how: test("test --release --package keybaton-tests --test scenarios"),
+        tests: &["audit_tamper::audit_tamper"],
+        weight: 1,
+        in_turn: 1,
+        claims: &["audit-tamper"],
+    },
+];
