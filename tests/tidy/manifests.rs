@@ -38,6 +38,21 @@ fn every_crate_takes_the_workspaces_lints_and_is_not_published() {
     demand_none("manifests", &found);
 }
 
+#[test]
+fn no_code_of_ours_is_unsafe() {
+    // Forbidden once for the workspace, and every crate takes the workspace's lints. What is
+    // forbidden cannot be allowed again further down.
+    assert!(read("Cargo.toml").contains("unsafe_code = \"forbid\""), "forbid it again");
+    let mut found = Vec::new();
+    for package in direction::metadata().packages {
+        let manifest = std::fs::read_to_string(&package.manifest_path).expect("a manifest");
+        if manifest.contains("unsafe_code") {
+            found.push(format!("{}: leave the lint to the workspace", package.name));
+        }
+    }
+    demand_none("manifests", &found);
+}
+
 /// Lint lines of a manifest without a comment above their group.
 fn lints_without_a_reason(manifest: &str) -> Vec<String> {
     let mut found = Vec::new();

@@ -14,7 +14,7 @@ use keybaton_adapters::buses::LocalBus;
 use keybaton_adapters::store::{MasterKey, holds_store};
 use keybaton_adapters::{Embedded, Options};
 use keybaton_messages::{NodeId, ProviderName};
-use keybaton_ports::Provider;
+use keybaton_ports::{EventBus, Provider};
 use keybaton_rotation::Policy;
 
 use crate::error::StartError;
@@ -32,6 +32,7 @@ pub struct NodeBuilder {
     programs: Programs,
     tasks_max: usize,
     status_socket: bool,
+    bus: Arc<dyn EventBus>,
 }
 
 impl NodeBuilder {
@@ -44,6 +45,7 @@ impl NodeBuilder {
             programs: Programs::default(),
             tasks_max: TASKS_MAX,
             status_socket: true,
+            bus: Arc::new(LocalBus::default()),
         }
     }
 
@@ -91,6 +93,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Publishes events there; in this process unless said otherwise. Nothing waits for them.
+    #[must_use]
+    pub fn bus(mut self, bus: Arc<dyn EventBus>) -> Self {
+        self.bus = bus;
+        self
+    }
+
     /// Starts the node. Rotations and tasks that were under way go on.
     ///
     /// # Errors
@@ -119,7 +128,7 @@ impl NodeBuilder {
             tasks: embedded.tasks.clone(),
             secrets: embedded.secrets.clone(),
             checkpoints: embedded.checkpoints.clone(),
-            bus: Arc::new(LocalBus::default()),
+            bus: self.bus,
             audit: Arc::new(audit),
             clock: embedded.clock.clone(),
             entropy: embedded.entropy.clone(),

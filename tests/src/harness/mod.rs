@@ -4,6 +4,7 @@
 //! **Invariant:** every wait is for a level and ends with a clear failure; nothing sleeps.
 
 mod binary;
+mod bus;
 mod puppet;
 mod recorder;
 mod strings;
@@ -14,9 +15,10 @@ pub use binary::{
     Ended, Running, SimulatorProcess, keybaton, keybaton_with_crash_points, plain_run, start,
     start_as,
 };
+pub use bus::{DeadBus, HeardBus};
 pub use keybaton_oracle::hunt::{Find, Hunt};
 pub use puppet::{Deed, Keeps, Puppet, Risk, Role};
 pub use recorder::Recorder;
 pub use strings::{Cue, Place, Seen, Strings};
 pub use wait::{PATIENCE, soon};
-pub use world::{PROVIDER, Setup, World, phase_name, policy};
+pub use world::{PROVIDER, Setup, StandIn, World, phase_name, policy};

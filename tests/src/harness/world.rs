@@ -15,7 +15,7 @@ use keybaton::{
 use keybaton_actors::program::decode_state;
 use keybaton_adapters::providers::{Home, Homes, OpenAi, ProviderSettings};
 use keybaton_oracle::{Files, Held, Kill, PairName, Rules, Verdict, judge_files};
-use keybaton_ports::TaskRow;
+use keybaton_ports::{EventBus, TaskRow};
 use keybaton_rotation::Phase;
 use keybaton_simulator::{ADMIN_KEY_DEFAULT, Simulator};
 use parking_lot::Mutex;
@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::MissedTickBehavior;
 
+use super::bus::DeadBus;
 use super::puppet::{Puppet, Role};
 use super::recorder::Recorder;
 use super::strings::Strings;
@@ -33,6 +34,9 @@ pub const PROVIDER: &str = "openai";
 
 /// Threads of a node: two, so that what can race does.
 const THREADS: usize = 2;
+
+/// Stands between a node and its provider.
+pub type StandIn = fn(Arc<dyn Provider>) -> Arc<dyn Provider>;
 
 /// How a world is set up.
 pub struct Setup {
@@ -49,7 +53,9 @@ pub struct Setup {
     /// Names under which the node knows the one provider. Sweeps are paced for each.
     pub providers: Vec<String>,
     /// The provider that the node is given instead of the real adapter, if any.
-    pub stand_in: Option<fn(Arc<dyn Provider>) -> Arc<dyn Provider>>,
+    pub stand_in: Option<StandIn>,
+    /// Where the node publishes its events; none: where a node does by itself.
+    pub bus: Option<Arc<dyn EventBus>>,
 }
 
 impl Default for Setup {
@@ -62,6 +68,7 @@ impl Default for Setup {
             knows_puppets: true,
             providers: vec![PROVIDER.to_owned()],
             stand_in: None,
+            bus: DeadBus::if_asked(),
         }
     }
 }
@@ -227,6 +234,9 @@ impl World {
         let mut builder = Node::builder(self.node_dir()).tasks_max(self.setup.tasks_max);
         for name in &self.setup.providers {
             builder = builder.provider(name, adapter.clone(), self.setup.policy.clone());
+        }
+        if let Some(bus) = &self.setup.bus {
+            builder = builder.bus(Arc::clone(bus));
         }
         if self.setup.knows_puppets {
             builder.program(Puppet { base_url, strings: self.strings.clone() })

@@ -79,8 +79,7 @@ fn about(class: Class) -> Evidence {
         ),
         method: "random histories around the production rules".to_owned(),
         unit: format!("seeds of {EVENTS} events"),
-        command: "KEYBATON_SEEDS=20000 cargo test --release -p keybaton-rotation --test world"
-            .to_owned(),
+        command: "KEYBATON_SEEDS=20000 cargo test -p keybaton-rotation --test world".to_owned(),
         notes: vec![
             "one node; crashes between any two lines, late and doubled answers, counts that lie, \
              operators, emergencies, clocks that jump"
