@@ -12,6 +12,7 @@ mod loom;
 mod outcome;
 mod prove;
 mod shell;
+mod simulation;
 mod tests;
 mod verify;
 
@@ -30,10 +31,11 @@ struct Line {
 #[derive(Subcommand)]
 enum Task {
     /// Runs all tests: the workspace with its documentation examples, then the registry under loom
+    /// and shuttle, then the simulation of the actors
     Test {
-        /// Leave the loom job out; it is named at the end as not run
+        /// Leave out what needs a build of its own; it is named at the end as not run
         #[arg(long)]
-        without_loom: bool,
+        short: bool,
     },
     /// Checks format, lints, documentation, licences and advisories, then runs all tests
     Verify {
@@ -54,7 +56,7 @@ enum Task {
 fn main() -> ExitCode {
     let task = Line::parse().task;
     let result = shell::Shell::open().and_then(|shell| match task {
-        Task::Test { without_loom } => tests::run(&shell, without_loom),
+        Task::Test { short } => tests::run(&shell, short),
         Task::Verify { without_tests } => verify::run(&shell, without_tests),
         Task::Fix => verify::fix(&shell),
         Task::Bench(options) => bench::run(&shell, &options),

@@ -5,8 +5,8 @@ use anyhow::Result;
 use crate::outcome::Outcome;
 use crate::shell::Shell;
 
-/// Runs the workspace's tests with their documentation examples, then the loom job.
-pub fn run(shell: &Shell, without_loom: bool) -> Result<Outcome> {
+/// Runs the workspace's tests with their documentation examples, then what needs other flags.
+pub fn run(shell: &Shell, short: bool) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     // The tests that kill a process start the real program; it must be the one of this tree.
     let built = shell.run("program", shell.cargo("build --package keybaton --bins"))?;
@@ -18,10 +18,12 @@ pub fn run(shell: &Shell, without_loom: bool) -> Result<Outcome> {
         let counts = outcome.count(&ran.text);
         outcome.require("no test was found in the workspace", counts.is_pass() || !ran.is_ok);
     }
-    if without_loom {
-        outcome.leave_out("loom on the registry", "get it with `cargo xtask loom`");
+    if short {
+        outcome.leave_out("loom and shuttle on the registry", "get them with `cargo xtask loom`");
+        outcome.leave_out("the simulation of the actors", "get it with `cargo xtask test`");
     } else {
         outcome.absorb(crate::loom::run(shell)?);
+        outcome.absorb(crate::simulation::run(shell)?);
     }
     for (what, how) in NEVER_HERE {
         outcome.leave_out(what, how);

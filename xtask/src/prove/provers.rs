@@ -1,5 +1,7 @@
 //! Who proves what, and how much of the time each one gets.
 
+use crate::simulation;
+
 /// A test that leaves evidence.
 pub struct Prover {
     /// Its name, as a person would choose it.
@@ -72,6 +74,18 @@ pub const PROVERS: &[Prover] = &[
         weight: 1,
         in_turn: 1,
         claims: &["registry-loom", "registry-shuttle"],
+    },
+    Prover {
+        name: "simulation",
+        how: How::Cargo {
+            line: simulation::LINE,
+            rustflags: Some(simulation::RUSTFLAGS),
+            target: Some(simulation::TARGET),
+        },
+        tests: &[],
+        weight: 8,
+        in_turn: 2,
+        claims: &["simulation-replays", "simulation-safety", "simulation-liveness"],
     },
     Prover {
         name: "reference models",
