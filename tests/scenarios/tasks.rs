@@ -1,5 +1,7 @@
 //! What a task's caller is promised: nothing lost, nothing twice, and an answer in every case.
 
+use std::time::Duration;
+
 use keybaton::{SpawnError, TaskFailure, TaskState};
 use keybaton_messages::TaskKey;
 use keybaton_ports::{Entry, TaskError};
@@ -310,6 +312,36 @@ async fn a_resting_session_holder_is_asked_and_hands_over_at_once() {
     assert_eq!(holders.len(), 1, "with the new key in its hand");
     handle.cancel();
     soon("the end", handle.join()).await.expect_err("cancelled");
+}
+
+/// A crash may come between the last result and the word that the task is done. What is resumed
+/// then reads in that result that nothing is left to do, unless a checkpoint stands in front of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hand_over_at_the_last_step_hides_nothing_of_it() {
+    let world = opened().await;
+    world.strings.hang("finisher", 1, Place::After, Cue::Hold);
+    let handle = world.spawn("acme", "finisher", Role::of(vec![Deed::Chat(5); 2]).keeping()).await;
+    let key = handle.key().clone();
+    world.strings.came("finisher", 1, Place::After).await;
+    let rotation = world.rotate("acme").await;
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let closed = async {
+        while world.node().drains(&world.pair("acme")).is_empty() {
+            ticks.tick().await;
+        }
+    };
+    soon("the closing of the old version", closed).await;
+
+    world.strings.release("finisher", 1);
+
+    soon("the task", handle.join()).await.expect("done");
+    world.complete(&rotation).await;
+    let entries = world.node().embedded().tasks.entries(&key).await.expect("a task");
+    let last = entries.iter().rfind(|entry| matches!(entry, Entry::Result { .. }));
+    assert!(
+        matches!(last, Some(Entry::Result { n: 1, checkpoint: None, .. })),
+        "the last result stands behind every checkpoint: {entries:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
