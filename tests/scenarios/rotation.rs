@@ -267,3 +267,18 @@ async fn an_emergency_does_not_wait_for_a_stuck_holder_beyond_its_deadline() {
     soon("the stuck one", stuck.join()).await.expect("done");
     assert_eq!(world.simulator().snapshot().keys_alive, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_that_ended_before_a_crash_is_known_to_have_ended_after_it() {
+    let mut world = World::open().await;
+    world.provision("acme").await;
+    let rotation = world.rotate("acme").await;
+    world.complete(&rotation).await;
+    world.debts_paid("acme").await;
+
+    world.crash().await;
+    world.start().await;
+
+    // Nothing is left to do for the pair, so that this life has not taken it up.
+    world.complete(&rotation).await;
+}

@@ -18,7 +18,7 @@ use keybaton_messages::{
     PairId, ProviderName, RotationId, SecretVersion, TaskId, TenantId, TriggerId, Version,
 };
 use keybaton_ports::{Secret, SecretMeta};
-use keybaton_rotation::{Order, Phase, Reason, Reply, Trigger, Want};
+use keybaton_rotation::{Order, PairRecord, Phase, Reason, Reply, Trigger, Want};
 use ractor::Actor;
 use tokio::sync::{oneshot, watch};
 
@@ -228,25 +228,21 @@ impl Node {
     /// # Errors
     /// [`OrderError::Failed`] when it ended without handing over.
     pub async fn finished(&self, id: &RotationId) -> Result<(), OrderError> {
-        let mut failed = None;
+        // A pair without work is not taken up at a start: nobody would ever show it.
+        let is_shown = self.shared.views.watch(&id.pair).borrow().record.is_some();
+        if !is_shown
+            && let Some(stored) = self.shared.ports.journal.load(&id.pair).await?
+            && let Some(end) = end_of(id, &stored.record)
+        {
+            return end;
+        }
+        let mut end = None;
         self.wait_for(&id.pair, |view| {
-            let Some(rotation) = view.record.as_ref().and_then(|record| record.rotation.as_ref())
-            else {
-                return false;
-            };
-            if rotation.id.n > id.n {
-                return true;
-            }
-            if let Phase::Failed { cause } = &rotation.phase {
-                failed = (rotation.id == *id).then(|| format!("{cause:?}"));
-            }
-            rotation.id == *id && rotation.phase.is_final()
+            end = view.record.as_ref().and_then(|record| end_of(id, record));
+            end.is_some()
         })
         .await?;
-        match failed {
-            Some(cause) => Err(OrderError::Failed { id: id.clone(), cause }),
-            None => Ok(()),
-        }
+        end.unwrap_or(Ok(()))
     }
 
     /// Follows a pair.
@@ -370,6 +366,18 @@ impl Node {
             Some(why) => Err(OrderError::Refused(format!("the pair is stopped: {why}"))),
             None => Ok(()),
         }
+    }
+}
+
+/// How a rotation ended, as far as its pair's record tells; `None` while it goes on.
+fn end_of(id: &RotationId, record: &PairRecord) -> Option<Result<(), OrderError>> {
+    let rotation = record.rotation.as_ref()?;
+    match &rotation.phase {
+        _ if rotation.id.n > id.n => Some(Ok(())),
+        Phase::Failed { cause } if rotation.id == *id => {
+            Some(Err(OrderError::Failed { id: id.clone(), cause: format!("{cause:?}") }))
+        }
+        phase => (rotation.id == *id && phase.is_final()).then_some(Ok(())),
     }
 }
 
