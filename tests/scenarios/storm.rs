@@ -30,7 +30,7 @@ const PAIRS: usize = 16;
 const LONG: (usize, usize) = (800, 200);
 
 /// The same of the short form.
-const SHORT: (usize, usize) = (64, 16);
+const SHORT: (usize, usize) = (48, 32);
 
 /// Seed of the short form.
 const SEED: u64 = 20_261_121;
