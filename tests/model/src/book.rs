@@ -122,7 +122,7 @@ pub(crate) enum Condition {
 }
 
 /// Something to do after a commit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Arm(Timer),
     Issue(V),
@@ -364,4 +364,86 @@ fn normal(mut record: PairRecord) -> PairRecord {
         }
     }
     record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TO_DRAINING: [What; 5] = [
+        What::Rotate,
+        What::Ring(Timer::Retry),
+        What::Ready(2, false),
+        What::Issued(2, KeyRef::Own(2)),
+        What::Probed(2, 3, Truth::Alive),
+    ];
+    const TO_BURNED: [What; 5] = [
+        What::Rotate,
+        What::Ring(Timer::Retry),
+        What::Ready(2, false),
+        What::Unknown(2),
+        What::Located(2, None),
+    ];
+
+    /// Plays `script` on records as they are and in normal form, and compares what is decided.
+    fn play(class: Class, script: &[What]) {
+        let book = Book::new(&Config::new(class));
+        let mut raw = book.first_key(class).record.clone();
+        for what in script {
+            let context = Context { now: NOW, jitter: 0, policy: &book.policy };
+            let decided = step(&raw, what.input(&book.policy), &context).expect("possible");
+            let expected = book.digest(&RecRef::new(raw.clone()), *what, decided.clone());
+            let found = book.step(&RecRef::new(normal(raw.clone())), *what).expect("possible");
+            assert_eq!(found.record, expected.record, "{what:?}");
+            assert_eq!(found.conditions, expected.conditions, "{what:?}");
+            assert_eq!(found.acts, expected.acts, "{what:?}");
+            raw = decided.record.unwrap_or(raw);
+        }
+    }
+
+    #[test]
+    fn a_record_in_normal_form_is_decided_on_as_the_one_that_it_stands_for() {
+        let mut whole = TO_DRAINING.to_vec();
+        whole.extend([
+            What::Started(1),
+            What::Ring(Timer::Soft),
+            What::Counted(1, 1),
+            What::Counted(1, 0),
+            What::Ring(Timer::Overlap),
+            What::MaybeRevoked(1),
+            What::Ring(Timer::Owed),
+            What::Revoked(1),
+            What::Destroyed(1),
+        ]);
+        play(Class::A, &whole);
+        let mut burned = TO_BURNED.to_vec();
+        burned.extend([
+            What::Ring(Timer::Owed),
+            What::Swept(2, Some(KeyRef::Own(2)), false),
+            What::Ring(Timer::Retry),
+            What::Unready(3),
+            What::Ring(Timer::Retry),
+            What::Started(0),
+            What::Revoked(2),
+            What::Swept(2, None, true),
+            What::Emergency,
+            What::Ring(Timer::RevokeBy),
+        ]);
+        play(Class::A, &burned);
+        let emptied = [
+            What::Rotate,
+            What::Ring(Timer::Retry),
+            What::Ready(2, false),
+            What::Counted(1, 0),
+            What::Unknown(2),
+            What::Located(2, None),
+            What::Started(1),
+            What::Ring(Timer::Settle),
+            What::Probed(1, 3, Truth::Unknown),
+            What::Ring(Timer::Probe),
+            What::Probed(1, 3, Truth::Alive),
+            What::Destroyed(2),
+        ];
+        play(Class::B, &emptied);
+    }
 }

@@ -17,7 +17,7 @@ pub struct Found {
     pub states: usize,
     /// Steps between them.
     pub steps: usize,
-    /// The longest of all shortest ways to a state.
+    /// The longest way by which a state was first reached.
     pub depth: usize,
     /// How long that took.
     pub took: Duration,

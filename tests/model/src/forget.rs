@@ -8,14 +8,17 @@
 //! - What a deposed owner knows and waits for. Whatever it wants to write, the commit refuses it
 //!   before looking at it, and that it tries is a step of its own. Its requests stay on the wire.
 //!   A world without fencing forgets none of that.
+//! - A node that fenced itself and stopped everything: it is as one that died, and joins again as
+//!   one that starts again. Its fence row, once it has no grants; a wait for grants that are gone.
 //! - Timers that would do nothing if they rang now. One that is left over could ring early in a
 //!   later phase of its kind; as every timer may ring at any moment, that phase's own one does.
 
 use keybaton_messages::VersionStatus;
 
+use crate::actions::other;
 use crate::book::RecRef;
 use crate::config::Mutant;
-use crate::state::{Node, Question, Stage, State, TIMERS, Wire};
+use crate::state::{Node, Question, Stage, State, TIMERS, Versions, Wire};
 use crate::what::{KeyRef, Truth, What};
 use crate::world::World;
 
@@ -41,12 +44,27 @@ impl World {
         });
         s.keys = keys;
         for n in 0..self.config.nodes {
+            self.forget_leases(s, n);
             if self.is_deposed(s, n) {
                 self.depose(s, n);
             } else {
                 self.forget_of(s.node_mut(n));
             }
         }
+    }
+
+    fn forget_leases(&self, s: &mut State, n: u8) {
+        let node = s.node(n);
+        if node.is_fenced && node.actor.is_none() && node.jobs.is_empty() {
+            self.crash(s, n);
+        }
+        if s.grants(n) != Versions::default() || self.config.mutant == Mutant::ReapUntied {
+            return;
+        }
+        if !s.node(n).is_serving() {
+            s.fences[usize::from(n)] = false;
+        }
+        s.node_mut(other(n)).waited = None;
     }
 
     /// Whether this node was the owner, and all that it still could write would be refused.

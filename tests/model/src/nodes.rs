@@ -47,7 +47,9 @@ impl World {
             return;
         }
         let is_silent = !s.node(them).is_alive || s.node(them).is_cut;
-        if is_silent && !s.is_row_fenced(them) {
+        let has_grants = s.grants(them) != Versions::default();
+        let is_worth_it = has_grants || s.node(them).is_serving();
+        if is_silent && is_worth_it && !s.is_row_fenced(them) {
             out.push(Action::Fence(n));
         }
         if node.actor.is_none() {
@@ -55,7 +57,6 @@ impl World {
         }
         let has_ended = !s.node(them).is_serving();
         let has_waited = has_ended || self.config.mutant == Mutant::ReapWithoutWaiting;
-        let has_grants = s.grants(them) != Versions::default();
         if s.is_row_fenced(them) && has_waited && has_grants && node.waited.is_none() {
             out.push(Action::Waited(n));
         }

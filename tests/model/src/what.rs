@@ -154,8 +154,8 @@ fn found(v: V, key: KeyRef) -> Found {
     Found { key_id: key.id(), secret: secret(v), fp: key.fp(), expires_at: None }
 }
 
-fn trigger(want: Want) -> Input {
-    Input::Triggered(Trigger { id: TriggerId::new("t").expect("an id"), want })
+fn trigger(id: &str, want: Want) -> Input {
+    Input::Triggered(Trigger { id: TriggerId::new(id).expect("an id"), want })
 }
 
 impl What {
@@ -167,11 +167,11 @@ impl What {
             Self::Started(node) => {
                 Input::Started { node: node_id(node), incarnation: Incarnation(0) }
             }
-            Self::Provision => trigger(Want::Provision),
-            Self::Rotate => trigger(Want::Rotate { target: None, reason: reason() }),
+            Self::Provision => trigger("provision", Want::Provision),
+            Self::Rotate => trigger("rotate", Want::Rotate { target: None, reason: reason() }),
             Self::Emergency => {
                 let want = Want::Emergency { compromised: None, deadline: None, reason: reason() };
-                trigger(want)
+                trigger("emergency", want)
             }
             Self::RollBack => Input::Ordered(Order::RollBack),
             Self::Ring(timer) => Input::Elapsed(timer),

@@ -79,8 +79,8 @@ impl Runs {
             self.states.push((x, count(states)));
             self.seconds.push((x, took));
             self.notes.push(format!(
-                "every state with up to {faults} faults: {states} states, {} steps, at most \
-                 {depth} steps deep, {} different questions to the rules",
+                "every state with up to {faults} faults: {states} states, {} steps between \
+                 them, ways of up to {depth} steps, {} different questions to the rules",
                 found.steps, found.questions
             ));
             self.cases = states;
@@ -88,7 +88,7 @@ impl Runs {
         } else {
             self.notes.push(format!(
                 "with {faults} faults not every state: cut after {took:.0} s at {states} states, \
-                 about {depth} steps deep, nothing broken so far"
+                 ways of about {depth} steps, nothing broken so far"
             ));
         }
     }
