@@ -105,6 +105,16 @@ async fn live(world: &mut World, said: &mut String) {
             chain(said, &failure);
         }
     }
+    // One that keeps its key while it rests is asked for it, and writes a checkpoint.
+    let keeping = Role::of(vec![Deed::Chat(5); 2]).keeping().resting(600_000);
+    let handle = world.spawn("acme", "sleeper", keeping).await;
+    world.strings.came("sleeper", 0, Place::After).await;
+    let rotation = world.rotate("acme").await;
+    world.complete(&rotation).await;
+    handle.cancel();
+    if let Err(failure) = soon("the end", handle.join()).await {
+        chain(said, &failure);
+    }
     world.debts_paid("acme").await;
 }
 

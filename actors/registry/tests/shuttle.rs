@@ -15,7 +15,7 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::thread;
 
 /// Schedules of one test, half of each kind, when the environment does not say.
-const SCHEDULES: usize = 10_000;
+const SCHEDULES: usize = 4_000;
 
 /// Preemptions that PCT places.
 const DEPTH: usize = 4;
@@ -65,15 +65,22 @@ fn an_acquire_during_a_switch_always_gets_a_lease() {
 #[test]
 fn the_notice_waits_for_the_whole_walk() {
     explore(|| {
-        let (pair, told) = (open_pair(), Count::new());
-        let holders = threads(6, |name| {
-            let (lease, told) = (hold(&pair, name), told.clone());
+        let (pair, told, held) = (open_pair(), Count::new(), Count::new());
+        held.add(4);
+        // Each on a stripe of its own.
+        let holders = threads(4, |name| {
+            let (lease, held) = (hold(&pair, name), held.clone());
             move || {
-                assert_eq!(told.get(), 0, "the notice came while a lease was held");
+                thread::yield_now();
+                held.add(-1);
                 drop(lease);
             }
         });
-        pair.close(1, told.adder());
+        let tell = told.adder();
+        pair.close(1, move || {
+            assert_eq!(held.get(), 0, "the notice came while a lease was held");
+            tell();
+        });
         holders.into_iter().for_each(join);
         assert_eq!(told.get(), 1);
     });

@@ -108,6 +108,22 @@ pub const PROVERS: &[Prover] = &[
         claims: &["fuzz"],
     },
     Prover {
+        name: "canary",
+        how: test("test --package keybaton-tests --test scenarios"),
+        tests: &["secrets_do_not_spill::canary"],
+        weight: 1,
+        in_turn: 1,
+        claims: &["canary"],
+    },
+    Prover {
+        name: "bus off",
+        how: test("test --package keybaton-tests --test scenarios"),
+        tests: &["bus_off::bus_off"],
+        weight: 1,
+        in_turn: 1,
+        claims: &["bus-off"],
+    },
+    Prover {
         name: "audit tampering",
         how: test("test --package keybaton-tests --test scenarios"),
         tests: &["audit_tamper::audit_tamper"],
