@@ -13,20 +13,26 @@ pub fn kills() -> Vec<Case> {
 }
 
 /// Every point in every other way, everything that can be done twice, and every point killed while
-/// everything is done twice; in an order of the seed's.
+/// everything is done twice; in an order of the seed's, one of each kind in turn.
 pub fn others(seed: u64) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for point in POINTS {
-        for way in [Way::Stop, Way::Refuse, Way::Stumble] {
-            cases.push(Case::one(point.stage, Fault::at(point, way)));
-        }
+    let in_way = |way| {
+        let at = move |point: &Point| Case::one(point.stage, Fault::at(point, way));
+        POINTS.iter().map(at).collect::<Vec<_>>()
+    };
+    let killed = POINTS.iter().map(|point| {
         let life = vec![Fault::twice("*"), Fault::at(point, Way::Kill)];
-        cases.push(Case { lives: vec![life], ..Case::one(point.stage, Fault::twice("*")) });
-    }
+        Case { lives: vec![life], ..Case::one(point.stage, Fault::twice("*")) }
+    });
     let doubled = DOUBLES.iter().map(|(stage, place)| Case::one(*stage, Fault::twice(place)));
-    cases.extend(doubled);
-    cases.shuffle(&mut StdRng::seed_from_u64(seed));
-    cases
+    let mut kinds = [Way::Stop, Way::Refuse, Way::Stumble].map(in_way).to_vec();
+    kinds.extend([killed.collect(), doubled.collect()]);
+    let mut rng = StdRng::seed_from_u64(seed);
+    kinds.iter_mut().for_each(|cases| cases.shuffle(&mut rng));
+    let mut in_turn = Vec::new();
+    while kinds.iter().any(|cases| !cases.is_empty()) {
+        in_turn.extend(kinds.iter_mut().filter_map(Vec::pop));
+    }
+    in_turn
 }
 
 /// Two points one after the other, in two lives of one run, for as long as somebody asks.

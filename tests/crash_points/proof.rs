@@ -15,8 +15,8 @@ use crate::plan::{Pairs, kills, mutants, others};
 /// Runs at the same time; each is two processes that mostly wait.
 const AT_ONCE: usize = 6;
 
-/// Runs of the short form beside one kill at every point.
-const SAMPLE: usize = 14;
+/// Runs that are always made beside one kill at every point: three of each other kind.
+const SAMPLE: usize = 15;
 
 /// How often a run is made until it comes to its place.
 const ATTEMPTS_MAX: usize = 3;
@@ -72,15 +72,17 @@ fn every_point_is_survived() {
     evidence(tally, began.elapsed(), seed).demand();
 }
 
-/// Mutants and kills always; then what the time allows.
+/// Mutants, kills and a sample of the others always; then what the time allows.
 fn jobs(began: Instant, seed: u64) -> Box<dyn Iterator<Item = Job> + Send> {
     let until = began + budget(Duration::from_secs(180));
     let always = mutants().into_iter().map(|(name, case)| Job::Refutes(name, case));
-    let always = always.chain(kills().into_iter().map(Job::Holds));
+    let mut others = others(seed);
+    let more = others.split_off(SAMPLE);
+    let always = always.chain(kills().into_iter().chain(others).map(Job::Holds));
     if !is_long_form() {
-        return Box::new(always.chain(others(seed).into_iter().take(SAMPLE).map(Job::Holds)));
+        return Box::new(always);
     }
-    let more = others(seed).into_iter().chain(Pairs::new(seed)).map(Job::Holds);
+    let more = more.into_iter().chain(Pairs::new(seed)).map(Job::Holds);
     Box::new(always.chain(more.take_while(move |_| Instant::now() < until)))
 }
 
