@@ -9,6 +9,7 @@
 mod checkpoints;
 mod drive;
 mod journal;
+mod operations;
 mod pairs;
 mod secrets;
 mod store;
