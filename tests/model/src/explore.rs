@@ -7,7 +7,7 @@ use stateright::{Checker, CheckerBuilder, HasDiscoveries, Model};
 
 use crate::config::{Config, Promise};
 use crate::counterexample;
-use crate::limits::MUTANT_STATES_MAX;
+use crate::limits::{MUTANT_STEPS_MAX, STEPS_MAX};
 use crate::world::World;
 
 /// What was found in one world.
@@ -36,8 +36,9 @@ pub struct Found {
 /// Looks at every state of this world, for `limit` at most.
 #[must_use]
 pub fn explore(config: Config, limit: Duration) -> Found {
-    // The checker notes the time in whole waits of its threads, so it may be late by one of them.
-    run(World::new(config), |checker| checker.threads(2).timeout(limit), Some(limit))
+    // The checker's own time limit does not say whether it cut anything off; the world does.
+    let world = World::new(config).until(Instant::now() + limit);
+    run(world, |checker| checker.threads(2).target_state_count(STEPS_MAX))
 }
 
 /// Looks for the shortest way to a broken promise.
@@ -46,14 +47,12 @@ pub fn explore(config: Config, limit: Duration) -> Found {
 /// together; so it is asked again for a shorter way until there is none.
 #[must_use]
 pub fn refute(config: &Config) -> Found {
-    let bounded = |checker: CheckerBuilder<World>| {
-        // With one thread the checker never looks at its clock, so it counts.
-        checker.threads(1).target_state_count(MUTANT_STATES_MAX)
-    };
-    let mut found = run(World::new(*config), bounded, None);
+    let bounded =
+        |checker: CheckerBuilder<World>| checker.threads(1).target_state_count(MUTANT_STEPS_MAX);
+    let mut found = run(World::new(*config), bounded);
     while let Some(length) = found.length {
         let shorter = |checker| bounded(checker).target_max_depth(length + 1);
-        let next = run(World::new(*config), shorter, None);
+        let next = run(World::new(*config), shorter);
         if next.length.is_none() {
             break;
         }
@@ -62,15 +61,12 @@ pub fn refute(config: &Config) -> Found {
     found
 }
 
-fn run(
-    world: World,
-    bound: impl Fn(CheckerBuilder<World>) -> CheckerBuilder<World>,
-    limit: Option<Duration>,
-) -> Found {
+fn run(world: World, bound: impl Fn(CheckerBuilder<World>) -> CheckerBuilder<World>) -> Found {
     let began = Instant::now();
     let checker = bound(world.checker().finish_when(HasDiscoveries::AnyFailures));
     let checker = checker.spawn_bfs().join();
     let took = began.elapsed();
+    checker.model().stop_the_clock();
     let shortest = checker
         .discoveries()
         .into_iter()
@@ -82,7 +78,7 @@ fn run(
         Some((promise, counterexample::told(checker.model(), promise, &steps)))
     });
     let (questions, phases) = checker.model().book.asked();
-    let is_cut = limit.is_some_and(|limit| took >= limit);
+    let is_cut = checker.model().is_cut() || checker.state_count() >= STEPS_MAX;
     Found {
         states: checker.unique_state_count(),
         steps: checker.state_count(),

@@ -31,7 +31,7 @@ fn in_peace(s: &State) -> State {
 impl World {
     /// Whether the world finishes when it is left in peace.
     pub(crate) fn finishes(&self, s: &State) -> bool {
-        if s.broken.is_some() {
+        if s.broken.is_some() || self.is_cut() {
             return true;
         }
         let mut passed = Vec::new();

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use keybaton_rotation::Class;
 use stateright::{Model, Property};
@@ -19,6 +21,11 @@ pub struct World {
     pub(crate) book: Book,
     /// States from which a continuation without faults is known to finish.
     pub(crate) finishing: Vec<Mutex<HashSet<u64>>>,
+    /// No state is looked into after this.
+    deadline: Option<Instant>,
+    is_cut: AtomicBool,
+    /// Nothing is explored any more; ways that were found are gone again.
+    is_over: AtomicBool,
 }
 
 impl World {
@@ -27,7 +34,33 @@ impl World {
     pub fn new(config: Config) -> Self {
         let book = Book::new(&config);
         let finishing = (0..64).map(|_| Mutex::default()).collect();
-        Self { config, book, finishing }
+        let [is_cut, is_over] = [false, false].map(AtomicBool::new);
+        Self { config, book, finishing, deadline: None, is_cut, is_over }
+    }
+
+    /// The same world, looked into until `deadline` at most.
+    #[must_use]
+    pub(crate) fn until(self, deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), ..self }
+    }
+
+    /// Whether there was a state that was not looked into.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
+    }
+
+    /// The search is over: the way to what it found may take its time.
+    pub(crate) fn stop_the_clock(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    fn is_late(&self) -> bool {
+        let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+            && !self.is_over.load(Ordering::Relaxed);
+        if is_late {
+            self.is_cut.store(true, Ordering::Relaxed);
+        }
+        is_late
     }
 
     fn first(&self) -> State {
@@ -209,7 +242,7 @@ impl Model for World {
     }
 
     fn actions(&self, s: &State, out: &mut Vec<Action>) {
-        if s.broken.is_none() {
+        if s.broken.is_none() && !self.is_late() {
             self.all_actions(s, out);
         }
     }

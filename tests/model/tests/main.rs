@@ -5,4 +5,5 @@
 //! refuted by the shortest way there is.
 
 mod proof;
+mod search;
 mod worlds;
