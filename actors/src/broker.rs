@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
@@ -18,6 +18,7 @@ use keybaton_ports::{AuthHeader, Secret};
 use keybaton_registry::{Pair, PublishRefusal, Registry};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::DRAINS_KEPT;
@@ -110,10 +111,12 @@ impl Broker {
             .clone()
     }
 
-    /// Every cell of this node.
+    /// Every cell of this node, in the order of their pairs.
     #[must_use]
     pub fn cells(&self) -> Vec<Arc<PairCell>> {
-        self.cells.iter().map(|entry| entry.value().clone()).collect()
+        let mut cells: Vec<_> = self.cells.iter().map(|entry| entry.value().clone()).collect();
+        cells.sort_by(|a, b| a.pair.cmp(&b.pair));
+        cells
     }
 }
 
@@ -248,7 +251,11 @@ impl PairCell {
                 notify(version);
             });
         }
-        self.changed.notify_waiters();
+        // Whoever waits at the gate asks for this look at the pair: ringing when nothing changed
+        // would have them ask again, and so on without a pause.
+        if !leaving.is_empty() {
+            self.changed.notify_waiters();
+        }
         leaving.iter().map(|open| open.version).collect()
     }
 

@@ -16,6 +16,7 @@ use keybaton_ports::{GrantError, GrantRow, Standing, crash_point};
 use keybaton_rotation::{Gate, Health, Input, Pause};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use crate::audit_shipper::AuditMessage;
 use crate::broker::PairCell;
 use crate::limits::{KEY_DEAD_PROBE_EVERY, KEY_DEAD_PROBES, STORE_RETRY_MAX, STORE_RETRY_MIN};
 use crate::rotation_actor::RotationMessage;
@@ -342,7 +343,13 @@ impl Errand {
         }
         let asked = journal.grant(pair, version, &self.shared.life, id).await;
         crash_point::reach("grant.given", &pair.tenant);
+        self.ship_audit();
         self.ask(asked).map(Some)
+    }
+
+    /// Grants leave audit records without a commit of the pair.
+    fn ship_audit(&self) {
+        self.shared.shipper.cast(AuditMessage::Ship(self.cell.pair.clone()));
     }
 
     async fn open_granted(&self, standing: &Standing) -> Result<(), GrantError> {
@@ -391,7 +398,9 @@ impl Errand {
         if crash_point::doubles("grant.return", &pair.tenant) {
             drop(journal.return_grant(pair, grant.version, life, grant.id).await);
         }
-        self.ask(journal.return_grant(pair, grant.version, life, grant.id).await)?;
+        let asked = journal.return_grant(pair, grant.version, life, grant.id).await;
+        self.ship_audit();
+        self.ask(asked)?;
         crash_point::reach("grant.returned", &pair.tenant);
         let left = journal
             .count_grants(pair, grant.version)

@@ -201,7 +201,8 @@ impl Job {
     async fn is_dead(&self, secret: SecretVersion) -> bool {
         let mut wait = STORE_RETRY_MIN;
         loop {
-            if self.probe(secret).await == Health::Dead {
+            // A secret that is destroyed can be used by nobody, and there is nothing to try.
+            if self.is_destroyed(secret).await || self.probe(secret).await == Health::Dead {
                 return true;
             }
             if wait >= STORE_RETRY_MAX {
@@ -210,6 +211,11 @@ impl Job {
             tokio::time::sleep(wait).await;
             wait *= 2;
         }
+    }
+
+    async fn is_destroyed(&self, secret: SecretVersion) -> bool {
+        let read = self.shared.ports.secrets.read(&self.pair, secret).await;
+        matches!(read, Err(Refusal::Denied { denial: Denial::NotFound, .. }))
     }
 
     async fn destroy(

@@ -6,7 +6,7 @@
 //! **Invariant:** never holds secret bytes; it holds version numbers.
 //! **Invariant:** acts only on what is already in the journal, and decides nothing itself.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ pub struct PairWork {
     record: Option<PairRecord>,
     /// A person must look; nothing is done any more.
     stopped: Option<String>,
-    timers: HashMap<Timer, (u64, TimerHandle)>,
+    timers: BTreeMap<Timer, (u64, TimerHandle)>,
     timer_numbers: u64,
     published: Option<Rev>,
 }
@@ -81,6 +81,8 @@ enum Committed {
     Instead(Input),
     /// Read the record again.
     Reload,
+    /// Somebody began to own the pair after the record was read.
+    Fenced,
     /// Nothing more to do here.
     Stopped(String),
 }
@@ -101,7 +103,7 @@ impl Actor for RotationActor {
             pair,
             record: None,
             stopped: None,
-            timers: HashMap::new(),
+            timers: BTreeMap::new(),
             timer_numbers: 0,
             published: None,
         })
@@ -229,6 +231,14 @@ impl Turn<'_> {
                         Box::pin(self.begin()).await?;
                         continue;
                     }
+                    Committed::Fenced if self.is_taken_over(&record).await? => {
+                        return self.stop("another owner writes this pair".into());
+                    }
+                    Committed::Fenced => {
+                        self.work.record = None;
+                        Box::pin(self.begin()).await?;
+                        continue;
+                    }
                     Committed::Stopped(why) => return self.stop(why),
                 },
             };
@@ -236,6 +246,19 @@ impl Turn<'_> {
             return Ok(());
         }
         Err(format!("{}: guards were refused {GUARD_ROUNDS_MAX} times in a row", self.work.pair))
+    }
+
+    /// Whether a write was refused because somebody else owns the pair. An actor of this same life
+    /// that was killed is nobody else: its last write may be carried out after its successor has
+    /// read the record.
+    async fn is_taken_over(&mut self, before: &PairRecord) -> Result<bool, String> {
+        let Some(stored) = self.load().await? else {
+            return Ok(true);
+        };
+        let life = &self.shared.life;
+        let is_mine =
+            stored.owner.node == life.node && stored.owner.incarnation == life.incarnation;
+        Ok(!is_mine || stored.epoch == before.epoch)
     }
 
     fn decide(&self, record: &PairRecord, input: &Input) -> Result<Decision, String> {
@@ -294,9 +317,7 @@ impl Turn<'_> {
                     return Committed::Instead(meaning(guard, left));
                 }
                 Err(CommitError::Conflict) => return Committed::Reload,
-                Err(CommitError::Fenced) => {
-                    return Committed::Stopped("another owner writes this pair".into());
-                }
+                Err(CommitError::Fenced) => return Committed::Fenced,
                 Err(CommitError::Corrupt(why)) => return Committed::Stopped(why),
                 Err(error @ (CommitError::Unknown(_) | CommitError::Unavailable(_))) => {
                     tracing::warn!(pair = %self.work.pair, %error, "the commit is asked again");
@@ -376,7 +397,7 @@ impl Turn<'_> {
     fn stop(&mut self, why: String) -> Result<(), String> {
         telemetry::page(&self.work.pair, self.rotation().as_ref(), &format!("pair stopped: {why}"));
         self.shared.views.show_stopped(&self.work.pair, &why);
-        for (_, (_, timer)) in self.work.timers.drain() {
+        for (_, timer) in std::mem::take(&mut self.work.timers).into_values() {
             timer.abort();
         }
         self.work.stopped = Some(why);

@@ -11,12 +11,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keybaton_messages::{PairId, TaskKey, TenantId};
 use ractor::{
     Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, MessagingErr, SupervisionEvent,
 };
+use tokio::time::Instant;
 
 use crate::audit_shipper::AuditShipper;
 use crate::broker_actor::BrokerActor;

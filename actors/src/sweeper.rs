@@ -5,8 +5,12 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Instant;
 
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
 use keybaton_messages::{Label, PairId, ProviderName};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -35,7 +39,32 @@ impl ractor::Message for SweeperMessage {}
 pub struct Sweeper(pub Arc<Shared>);
 
 /// The pace.
-pub struct Pace(Arc<DefaultKeyedRateLimiter<ProviderName>>);
+pub struct Pace(Arc<Limiter>);
+
+type Limiter = RateLimiter<
+    ProviderName,
+    HashMapStateStore<ProviderName>,
+    RuntimeClock,
+    NoOpMiddleware<Instant>,
+>;
+
+/// The clock that the runtime's timers follow, so that pace and waits never disagree.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RuntimeClock;
+
+impl Clock for RuntimeClock {
+    type Instant = Instant;
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+async fn until_ready(pace: &Limiter, provider: &ProviderName) {
+    while let Err(early) = pace.check_key(provider) {
+        tokio::time::sleep(early.wait_time_from(RuntimeClock.now())).await;
+    }
+}
 
 impl Actor for Sweeper {
     type Msg = SweeperMessage;
@@ -49,7 +78,10 @@ impl Actor for Sweeper {
     ) -> Result<Pace, ActorProcessingErr> {
         self.0.sweeper.set(myself);
         let per_second = NonZeroU32::new(SWEEPS_PER_SECOND).expect("not zero");
-        Ok(Pace(Arc::new(RateLimiter::keyed(Quota::per_second(per_second)))))
+        Ok(Pace(Arc::new(RateLimiter::hashmap_with_clock(
+            Quota::per_second(per_second),
+            RuntimeClock,
+        ))))
     }
 
     async fn handle(
@@ -62,7 +94,7 @@ impl Actor for Sweeper {
         let shared = self.0.clone();
         let pace = pace.0.clone();
         tokio::spawn(async move {
-            pace.until_key_ready(&request.pair.provider).await;
+            until_ready(&pace, &request.pair.provider).await;
             for input in jobs::sweep(&shared, &request).await {
                 shared.to_pair(&request.pair, RotationMessage::Happened(input));
             }

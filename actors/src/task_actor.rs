@@ -12,10 +12,11 @@ mod resume;
 mod turn;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keybaton_messages::{TaskEpoch, TaskKey, Version};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::time::Instant;
 
 use self::turn::Turn;
 use crate::credential::{CredentialHandle, SessionLease};

@@ -127,9 +127,12 @@ impl TaskTable {
     /// From here on tasks stop at their next boundary, with a checkpoint.
     pub fn stop_all(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        for entry in &self.entries {
-            entry.value().bell.notify_waiters();
-            entry.value().wake();
+        let mut entries: Vec<_> =
+            self.entries.iter().map(|it| (it.key().clone(), it.value().clone())).collect();
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        for (_, entry) in entries {
+            entry.bell.notify_waiters();
+            entry.wake();
         }
     }
 

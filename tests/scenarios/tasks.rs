@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use keybaton::{SpawnError, TaskFailure, TaskState};
-use keybaton_messages::TaskKey;
-use keybaton_ports::{Entry, TaskError};
+use keybaton::{Program, SpawnError, TaskFailure, TaskState};
+use keybaton_actors::program::encode_state;
+use keybaton_messages::{TaskKey, Timestamp};
+use keybaton_ports::{Entry, TaskError, TaskJournal, TaskSpec};
 use keybaton_tests::harness::{Cue, Deed, PROVIDER, Place, Puppet, Risk, Role, Setup, World, soon};
 
 /// The entries of a task's journal, shortest words.
@@ -40,6 +41,32 @@ async fn a_step_that_panics_is_taken_again_and_the_steps_before_it_are_not() {
     assert_eq!([0, 1, 2, 3, 4].map(times), [1, 1, 2, 2, 1]);
     let results: Vec<_> = journal(&world, &key).await;
     assert_eq!(results, ["result 0", "result 1", "result 2", "result 3", "result 4", "state"]);
+    let rules = |rules: &mut keybaton_oracle::Rules| rules.tasks_expected = Some(1);
+    world.demand_held(&[], rules).await;
+}
+
+/// The process may end between writing a task down and asking for its pair's first key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_was_written_down_and_no_more_is_done_after_a_restart() {
+    let mut world = World::open().await;
+    let key = TaskKey {
+        tenant: "acme".parse().expect("a name"),
+        task: "forgotten".parse().expect("a name"),
+    };
+    let spec = TaskSpec {
+        kind: Puppet::KIND.to_owned(),
+        provider: PROVIDER.parse().expect("a name"),
+        input: encode_state(&Role::of(vec![Deed::Chat(5); 2])).expect("small"),
+        spawned_at: Timestamp(0),
+    };
+    world.node().embedded().tasks.create(&key, &spec).await.expect("written down");
+    world.crash().await;
+    world.start().await;
+
+    let handle = world.node().task::<Puppet>("acme", "forgotten").expect("taken up");
+    let role = soon("the task", handle.join()).await.expect("done");
+
+    assert_eq!(role.outcomes.len(), 2);
     let rules = |rules: &mut keybaton_oracle::Rules| rules.tasks_expected = Some(1);
     world.demand_held(&[], rules).await;
 }

@@ -37,12 +37,11 @@ struct Source {
 }
 
 impl Source {
-    /// The lines of this file that belong to tests, with their numbers. The oracle is no test,
-    /// and a fake of something slow is slow.
+    /// The lines of this file that belong to tests, with their numbers. The oracle is no test, a
+    /// fake of something slow is slow, and time in the simulation passes by itself.
     fn test_lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        let is_other = ["tests/oracle/src/", "tests/src/fakes/"]
-            .iter()
-            .any(|folder| self.path.starts_with(folder));
+        const OTHER: [&str; 3] = ["tests/oracle/src/", "tests/fakes/src/", "tests/simulation/src/"];
+        let is_other = OTHER.iter().any(|folder| self.path.starts_with(folder));
         let is_all = self.path.split('/').any(|part| part == "tests") && !is_other;
         let lines = self.text.lines().enumerate();
         let mut is_test = is_all;

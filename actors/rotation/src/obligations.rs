@@ -22,7 +22,7 @@ pub(crate) fn owe(draft: &mut Draft<'_>, debt: Debt) {
     if draft.record.obligations.iter().any(is_same) {
         return;
     }
-    if !matches!(debt, Debt::Sweep { .. }) {
+    if !matches!(debt, Debt::Sweep { .. }) && !waits_for_revoke(&draft.record.obligations, &debt) {
         ask(draft, &debt);
     }
     let wait = wait(draft, &debt, 0);
@@ -38,6 +38,14 @@ pub(crate) fn retire(draft: &mut Draft<'_>, version: Version, due: Due) {
 fn push(draft: &mut Draft<'_>, debt: Debt, due: Due) {
     let since = draft.now();
     draft.record.obligations.push(Obligation { debt, since, tries: 0, due });
+}
+
+/// The death of a key may have to be confirmed with its secret, which therefore outlives it.
+fn waits_for_revoke(owed: &[Obligation], debt: &Debt) -> bool {
+    let is_of = |o: &Obligation| {
+        o.debt.version() == debt.version() && matches!(o.debt, Debt::Revoke { .. })
+    };
+    matches!(debt, Debt::Destroy { .. }) && owed.iter().any(is_of)
 }
 
 fn same(a: &Debt, b: &Debt) -> bool {
@@ -88,10 +96,13 @@ pub(crate) fn due(draft: &mut Draft<'_>) {
     let Some(first) = draft.record.obligations.iter().map(|o| o.due.at).min() else {
         return;
     };
+    let owed = draft.record.obligations.clone();
     for mut obligation in std::mem::take(&mut draft.record.obligations) {
         if obligation.due.at <= now.max(first) {
             obligation.tries = obligation.tries.saturating_add(1);
-            ask(draft, &obligation.debt);
+            if !waits_for_revoke(&owed, &obligation.debt) {
+                ask(draft, &obligation.debt);
+            }
             let wait = wait(draft, &obligation.debt, obligation.tries);
             obligation.due = draft.after(wait);
         }
@@ -213,6 +224,10 @@ fn revoked(draft: &mut Draft<'_>, version: Version) -> Option<Input> {
     })?;
     forget(draft, |debt| matches!(debt, Debt::Revoke { version: v, .. } if *v == version));
     draft.audit_key(AuditKind::Revoked, version, &owed, "");
+    let destroy = Debt::Destroy { version };
+    if draft.record.obligations.iter().any(|o| same(&o.debt, &destroy)) {
+        ask(draft, &destroy);
+    }
     match draft.record.status(version) {
         Some(VersionStatus::RevokePending) => {
             draft.set(version, VersionStatus::Revoked);

@@ -4,12 +4,13 @@
 //! **Invariant:** only a SessionLease shows bytes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use keybaton_messages::{TaskId, Version};
 use keybaton_registry::Lease;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::CallError;
@@ -31,7 +32,7 @@ pub struct HeldResponse {
     // Order matters: the connection closes before the lease is released.
     pub(super) response: reqwest::Response,
     pub(super) lease: CallLease,
-    pub(super) deadline: tokio::time::Instant,
+    pub(super) deadline: Instant,
     pub(super) call_time_max: Duration,
 }
 

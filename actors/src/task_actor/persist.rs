@@ -3,12 +3,11 @@
 //! **Invariant:** a checkpoint that belongs to a hand-over rides in the write of the result before
 //! it, so that a hand-over costs no write of its own.
 
-use std::time::Instant;
-
 use keybaton_messages::{Checkpoint, CheckpointReason};
 use keybaton_ports::{
     CheckpointRef, Entry, TaskError, TaskJournal, TaskState, TaskWrite, crash_point,
 };
+use tokio::time::Instant;
 
 use super::Stop;
 use super::turn::Turn;

@@ -4,10 +4,10 @@
 //! nowhere else.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use keybaton_messages::{CheckpointReason, TaskKey, Version};
 use keybaton_ports::{Entry, TaskState, crash_point};
+use tokio::time::Instant;
 
 use super::{Started, Stop};
 use crate::credential::SessionLease;

@@ -1,25 +1,31 @@
 //! Keeps the root of the actors alive, and takes up what an earlier process left.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keybaton_actors::limits::RESTART_AFTER_MAX;
 use keybaton_actors::shared::Shared;
 use keybaton_actors::supervisor::{Supervisor, SupervisorMessage};
+use keybaton_messages::PairId;
 use keybaton_ports::TaskState;
 use ractor::{Actor, ActorRef};
 
 use crate::error::StartError;
 
 /// Tasks that had not ended when the process did are worked on again.
-pub(crate) async fn admit_unfinished(shared: &Shared) -> Result<(), StartError> {
+///
+/// Returns their pairs: the process may have ended before it had asked for their first keys.
+pub(crate) async fn admit_unfinished(shared: &Shared) -> Result<BTreeSet<PairId>, StartError> {
     let rows = shared.ports.tasks.list(None).await.map_err(StartError::Store)?;
+    let mut pairs = BTreeSet::new();
     for row in rows.into_iter().filter(|row| row.state == TaskState::Running) {
         if shared.tasks.admit(&row.key).is_err() {
             tracing::warn!(task = %row.key, "more unfinished tasks than this node admits");
         }
+        pairs.insert(PairId::new(row.key.tenant, row.spec.provider));
     }
-    Ok(())
+    Ok(pairs)
 }
 
 /// Starts the root actor again when it breaks.

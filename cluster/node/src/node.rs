@@ -54,7 +54,7 @@ impl Node {
         dir: &Path,
         status_socket: bool,
     ) -> Result<Self, StartError> {
-        admit_unfinished(&shared).await?;
+        let pairs_at_work = admit_unfinished(&shared).await?;
         let actors = |error: ractor::SpawnErr| StartError::Actors(error.to_string());
         let (root, ended) =
             Actor::spawn(None, Supervisor(shared.clone()), ()).await.map_err(actors)?;
@@ -68,17 +68,22 @@ impl Node {
         } else {
             None
         };
-        let dir = dir.to_owned();
-        Ok(Self {
+        let node = Self {
             shared,
             embedded,
-            dir,
+            dir: dir.to_owned(),
             provisioned: DashSet::new(),
             keeper,
             failure,
             gauges,
             _status: status,
-        })
+        };
+        for pair in pairs_at_work {
+            if node.shared.ports.providers.contains_key(&pair.provider) {
+                node.ask_for_first_key(pair);
+            }
+        }
+        Ok(node)
     }
 
     /// The data directory.

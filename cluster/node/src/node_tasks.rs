@@ -68,17 +68,19 @@ impl Node {
                 return Err(error.into());
             }
         }
-        if self.provisioned.insert(pair.clone()) {
-            self.ask_for_first_key(pair);
-        }
+        self.ask_for_first_key(pair);
         if is_new {
             self.shared().supervisor.cast(SupervisorMessage::Task(key.clone()));
         }
         Ok(TaskHandle::new(key, entry))
     }
 
-    /// The answer is the pair's own business; the task waits at the gate either way.
-    fn ask_for_first_key(&self, pair: PairId) {
+    /// Asks once in the life of this process. The answer is the pair's own business; the task
+    /// waits at the gate either way.
+    pub(crate) fn ask_for_first_key(&self, pair: PairId) {
+        if !self.provisioned.insert(pair.clone()) {
+            return;
+        }
         let id = TriggerId::new("provision").expect("a word is a trigger id");
         let node = Arc::downgrade(self.shared());
         tokio::spawn(async move {

@@ -80,6 +80,16 @@ fn a_careful_policy_has_the_death_confirmed() {
 }
 
 #[test]
+fn a_secret_outlives_the_question_whether_its_key_is_dead() {
+    let tried = "dead wait:12 dead wait:12 dead wait:12 dead wait:12 dead";
+    let bad = format!("policy:confirm first rotate wait:0 ready issued {tried}");
+    check(&bad, "queued; revoke v2 surely, owed destroy v2, no destroy v2");
+    check(&format!("{bad} restart wait:0"), "queued; revoke v2 surely, no destroy v2");
+    check(&format!("{bad} revoked:v2"), "queued; v2 GONE, destroy v2, owed destroy v2");
+    check(&format!("{bad} revoked:v2 destroyed:v2"), "queued; no owed destroy v2");
+}
+
+#[test]
 fn an_unconfirmed_destruction_stays_owed() {
     let done = "promoted returned:v1 wait:300 revoked:v1";
     check(&format!("{done} wait:5"), "complete rotated; destroy v1, owed destroy v1");

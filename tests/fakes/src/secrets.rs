@@ -7,7 +7,7 @@ use keybaton_messages::{Label, PairId, SecretVersion};
 use keybaton_ports::{Denial, Refusal, Secret, SecretMeta, SecretStore, StoredSecret, Witness};
 use parking_lot::Mutex;
 
-use crate::fakes::faults::Faults;
+use crate::faults::Faults;
 
 #[derive(Default)]
 struct Path {

@@ -11,7 +11,7 @@ use keybaton_ports::{
 };
 use parking_lot::Mutex;
 
-use crate::fakes::faults::Faults;
+use crate::faults::Faults;
 
 /// What a sealed checkpoint may be larger than its state.
 const SEALED_MORE_BYTES_MAX: usize = 1024;
@@ -53,7 +53,11 @@ impl Task {
         }
     }
 
-    fn append(&mut self, write: TaskWrite) -> Result<(), TaskError> {
+    fn append(&mut self, flaws: TaskFlaws, write: TaskWrite) -> Result<(), TaskError> {
+        if flaws.compares_nothing {
+            self.entries.push((write.epoch, write.entry));
+            return Ok(());
+        }
         if write.epoch != self.epoch {
             return Err(TaskError::Fenced);
         }
@@ -96,12 +100,38 @@ fn check_size(entry: &Entry) -> Result<(), TaskError> {
     Ok(())
 }
 
+/// What is wrong with a journal of tasks, for tests that must notice it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskFlaws {
+    /// Neither epoch nor number of entries of a writer is looked at.
+    pub compares_nothing: bool,
+}
+
 /// The fake. Clones of its `Arc` are views of one store, as after a restart.
 #[derive(Default)]
 pub struct FakeTaskJournal {
     tasks: Mutex<BTreeMap<TaskKey, Task>>,
+    last: Mutex<Option<TaskKey>>,
+    flaws: TaskFlaws,
     /// What goes wrong with the next writes.
     pub faults: Faults,
+}
+
+impl FakeTaskJournal {
+    /// An empty journal with something wrong.
+    #[must_use]
+    pub fn flawed(flaws: TaskFlaws) -> Self {
+        Self { flaws, ..Self::default() }
+    }
+
+    /// Takes the last entry back that was acknowledged, as no store may.
+    pub fn forget_last_write(&self) {
+        if let Some(key) = self.last.lock().take()
+            && let Some(task) = self.tasks.lock().get_mut(&key)
+        {
+            task.entries.pop();
+        }
+    }
 }
 
 #[async_trait]
@@ -139,7 +169,10 @@ impl TaskJournal for FakeTaskJournal {
             check_size(&write.entry)?;
             let mut tasks = self.tasks.lock();
             let task = tasks.get_mut(&write.key).ok_or(TaskError::NotFound)?;
-            task.append(write)
+            let key = write.key.clone();
+            task.append(self.flaws, write)?;
+            *self.last.lock() = Some(key);
+            Ok(())
         })
     }
 

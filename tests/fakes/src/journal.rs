@@ -17,7 +17,7 @@ use keybaton_ports::{
 use keybaton_rotation::{AuditEntry, AuditKind, CopyGrants, Gate, Guard, PairRecord};
 use parking_lot::Mutex;
 
-use crate::fakes::faults::Faults;
+use crate::faults::Faults;
 
 #[derive(Clone)]
 struct Grant {
@@ -34,7 +34,7 @@ struct Pair {
     outbox: Vec<Event>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Books {
     pairs: BTreeMap<PairId, Pair>,
     lives: HashMap<NodeId, Incarnation>,
@@ -43,10 +43,25 @@ struct Books {
     copies: u64,
 }
 
+/// What is wrong with a journal, for tests that must notice it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalFlaws {
+    /// Grants that are out do not refuse a commit.
+    pub ignores_grants: bool,
+    /// A key that somebody else claims does not refuse a commit.
+    pub ignores_claims: bool,
+    /// Neither life nor epoch nor revision of a writer is looked at.
+    pub compares_nothing: bool,
+    /// [`FakeJournal::forget_last_write`] has something to forget.
+    pub forgets: bool,
+}
+
 /// The fake. Clones of its `Arc` are views of one store, as after a restart.
 pub struct FakeJournal {
     books: Mutex<Books>,
+    before: Mutex<Option<Books>>,
     audit_key: Arc<AuditKey>,
+    flaws: JournalFlaws,
     /// What goes wrong with the next writes.
     pub faults: Faults,
 }
@@ -55,7 +70,28 @@ impl FakeJournal {
     /// An empty journal that seals its audit with this key.
     #[must_use]
     pub fn new(audit_key: Arc<AuditKey>) -> Self {
-        Self { books: Mutex::default(), audit_key, faults: Faults::default() }
+        Self::flawed(audit_key, JournalFlaws::default())
+    }
+
+    /// As [`FakeJournal::new`], with something wrong.
+    #[must_use]
+    pub fn flawed(audit_key: Arc<AuditKey>, flaws: JournalFlaws) -> Self {
+        let (books, before) = (Mutex::default(), Mutex::default());
+        Self { books, before, audit_key, flaws, faults: Faults::default() }
+    }
+
+    /// Takes the last write back that was acknowledged, as no store may.
+    pub fn forget_last_write(&self) {
+        if let Some(before) = self.before.lock().take() {
+            *self.books.lock() = before;
+        }
+    }
+
+    fn keep_before(&self) {
+        if self.flaws.forgets {
+            let before = self.books.lock().clone();
+            *self.before.lock() = Some(before);
+        }
     }
 
     /// The key of its audit.
@@ -162,7 +198,7 @@ impl Books {
         by_key.into_iter().chain(by_secret).any(|who| *who != own)
     }
 
-    fn check(&self, transaction: &Transaction) -> Result<(), CommitError> {
+    fn check_writer(&self, transaction: &Transaction) -> Result<(), CommitError> {
         let record = &transaction.record;
         let stored = self.pairs.get(&record.pair).and_then(Pair::record);
         let (epoch, rev) = stored.map_or_else(Default::default, |old| (old.epoch, old.rev));
@@ -175,8 +211,15 @@ impl Books {
         if record.rev != rev.next() || record.epoch < epoch {
             return Err(CommitError::Corrupt("the record does not follow the stored one".into()));
         }
-        for guard in &transaction.guards {
+        Ok(())
+    }
+
+    fn check_guards(&self, flaws: JournalFlaws, txn: &Transaction) -> Result<(), CommitError> {
+        let record = &txn.record;
+        for guard in &txn.guards {
             let (is_met, left) = match guard {
+                Guard::NoGrants(_) if flaws.ignores_grants => (true, 0),
+                Guard::KeyUnclaimed { .. } if flaws.ignores_claims => (true, 0),
                 Guard::NoGrants(version) => {
                     let left = self.valid(&record.pair, *version).len();
                     (left == 0, left)
@@ -194,7 +237,7 @@ impl Books {
                 });
             }
         }
-        for (version, entry) in &record.versions {
+        for (version, entry) in record.versions.iter().filter(|_| !flaws.ignores_claims) {
             let (key_id, fp) = (entry.key_id.as_ref(), entry.fp.as_ref());
             if self.is_claimed(&record.pair, *version, key_id, fp) {
                 let guard = Guard::KeyUnclaimed {
@@ -208,13 +251,21 @@ impl Books {
         Ok(())
     }
 
-    fn commit(&mut self, key: &AuditKey, transaction: Transaction) -> Result<Rev, CommitError> {
+    fn commit(
+        &mut self,
+        key: &AuditKey,
+        flaws: JournalFlaws,
+        transaction: Transaction,
+    ) -> Result<Rev, CommitError> {
         let id = transaction.record.pair.clone();
         let stored = self.pairs.get(&id).and_then(|pair| pair.stored.as_ref());
         if let Some(stored) = stored.filter(|stored| stored.last_txn == transaction.id) {
             return Ok(stored.record.rev);
         }
-        self.check(&transaction)?;
+        if !flaws.compares_nothing {
+            self.check_writer(&transaction)?;
+        }
+        self.check_guards(flaws, &transaction)?;
         let copies = self.copies_of(&transaction);
         let record = transaction.record;
         for (version, entry) in &record.versions {
@@ -333,7 +384,8 @@ impl Journal for FakeJournal {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Rev, CommitError> {
-        self.faults.pass(|| self.books.lock().commit(&self.audit_key, transaction))
+        self.keep_before();
+        self.faults.pass(|| self.books.lock().commit(&self.audit_key, self.flaws, transaction))
     }
 
     async fn grant(
@@ -343,6 +395,7 @@ impl Journal for FakeJournal {
         to: &NodeLife,
         grant: GrantId,
     ) -> Result<Standing, GrantError> {
+        self.keep_before();
         self.faults.pass(|| {
             let mut books = self.books.lock();
             let (pair, standing) = books.look(id, to)?;
@@ -365,6 +418,7 @@ impl Journal for FakeJournal {
         by: &NodeLife,
         grant: GrantId,
     ) -> Result<Standing, GrantError> {
+        self.keep_before();
         self.faults.pass(|| {
             let mut books = self.books.lock();
             let (pair, standing) = books.look(id, by)?;

@@ -43,8 +43,11 @@ impl Faults {
 }
 
 /// An error that can say that nobody knows, and that the store is away.
-pub(crate) trait Faulty {
+pub trait Faulty {
+    /// Nobody knows whether it happened.
     fn unknown() -> Self;
+
+    /// Nothing happened; the store is away.
     fn unavailable() -> Self;
 }
 

@@ -28,9 +28,22 @@ struct Key {
     name: String,
     secret: Secret,
     is_alive: bool,
-    /// In the listing from here on.
-    listed_from: Instant,
+    /// In the listing from here on; `None`: from its birth on.
+    listed_from: Option<Instant>,
     is_deleted: bool,
+}
+
+/// A key as the vendor's books show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyView {
+    /// The vendor's name for it.
+    pub id: ProviderKeyId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// The name that was given to it.
+    pub name: String,
+    /// Whether it authenticates.
+    pub is_alive: bool,
 }
 
 struct Books {
@@ -102,6 +115,34 @@ impl FakeVendor {
         alive.map(|key| key.name.clone()).collect()
     }
 
+    /// Every key that there ever was, oldest first.
+    #[must_use]
+    pub fn keys(&self) -> Vec<KeyView> {
+        let books = self.0.lock();
+        let view = |key: &Key| KeyView {
+            id: key.id.clone(),
+            tenant: key.tenant.clone(),
+            name: key.name.clone(),
+            is_alive: key.is_alive,
+        };
+        books.keys.iter().map(view).collect()
+    }
+
+    /// Whose these bytes are, alive or dead; `None`: nobody's.
+    #[must_use]
+    pub fn key_of(&self, secret: &[u8]) -> Option<KeyView> {
+        let at = self.0.lock().keys.iter().position(|key| key.secret.expose() == secret)?;
+        self.keys().into_iter().nth(at)
+    }
+
+    /// The bytes of a key, for whoever brings it in.
+    #[must_use]
+    pub fn secret_of(&self, id: &ProviderKeyId) -> Option<Secret> {
+        let books = self.0.lock();
+        let key = books.keys.iter().find(|key| key.id == *id)?;
+        Secret::new(key.secret.expose().to_vec()).ok()
+    }
+
     /// Whether this key authenticates.
     #[must_use]
     pub fn is_alive(&self, key: &ProviderKeyId) -> bool {
@@ -132,7 +173,7 @@ impl Books {
             name: name.to_owned(),
             secret: secret(&format!("sk-fake-{no:032}")),
             is_alive: true,
-            listed_from: Instant::now(),
+            listed_from: None,
             is_deleted: false,
         });
         no
@@ -170,7 +211,7 @@ impl Books {
             Some(Fault::DuplicateId) => older.unwrap_or(no),
             None | Some(Fault::VoidOnIssue | Fault::BadKey | Fault::Stall(_)) => no,
             Some(Fault::EventualList(delay)) => {
-                self.keys[no].listed_from = Instant::now() + delay;
+                self.keys[no].listed_from = Some(Instant::now() + delay);
                 no
             }
             Some(fault) => return Err(Refusal::unknown(format!("the answer is lost: {fault}"))),
@@ -227,7 +268,7 @@ impl FakeProvider {
         let is_listed = |key: &&Key| {
             key.tenant == *tenant
                 && !key.is_deleted
-                && key.listed_from <= now
+                && key.listed_from.is_none_or(|from| from <= now)
                 && key.name.starts_with(prefix)
         };
         let listed = books.keys.iter().filter(is_listed);

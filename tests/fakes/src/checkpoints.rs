@@ -9,7 +9,7 @@ use keybaton_ports::limits::TASK_VALUE_BYTES_MAX;
 use keybaton_ports::{CheckpointRef, CheckpointStore, Denial, Refusal};
 use parking_lot::Mutex;
 
-use crate::fakes::faults::Faults;
+use crate::faults::Faults;
 
 const SCHEMA: u16 = 1;
 

@@ -1,0 +1,49 @@
+//! Faults stop, and everything finishes.
+
+use std::time::Duration;
+
+use keybaton_evidence::{Evidence, budget};
+use keybaton_simulation::{Flaw, Mode, seeds};
+
+use crate::flaws::refute;
+use crate::proof::{run_asked, run_seeds, told};
+
+/// How long an ordinary run looks at seeds.
+const USUAL: Duration = Duration::from_secs(35);
+
+/// What is put in, and the promises that may break by it.
+const FLAWS: [(Flaw, &[&str]); 5] = [
+    (Flaw::CountsNeverEnd, &["L"]),
+    (Flaw::ListEmpty, &["L", "L3", "S4"]),
+    (Flaw::RevokeImagined, &["L3", "S4"]),
+    (Flaw::JournalForgets, &["L", "L2", "L3", "S1", "S4", "S7", "S8", "secret"]),
+    (Flaw::IssueGuessed, &["L3", "S4"]),
+];
+
+#[test]
+fn liveness_everything_finishes_once_faults_stop() {
+    if let Some(seed) = seeds::asked_for() {
+        return run_asked(Mode::Liveness, seed);
+    }
+    let tally = run_seeds(Mode::Liveness, budget(USUAL));
+    let broken = tally.failed.as_ref().map(|(seed, what)| told(Mode::Liveness, *seed, what));
+    let mutants =
+        FLAWS.iter().map(|(flaw, promises)| refute(Mode::Liveness, *flaw, promises)).collect();
+    Evidence {
+        claim: "simulation-liveness".into(),
+        statement: "once faults stop, every rotation ends, every task finishes, nothing is owed, \
+                    and each pair has exactly one live key"
+            .into(),
+        method: "deterministic simulation of the real actors".into(),
+        cases: tally.seeds,
+        unit: "seeds".into(),
+        seconds: tally.real_time.as_secs_f64(),
+        holds: broken.is_none(),
+        counterexample: broken.unwrap_or_default(),
+        mutants,
+        command: format!("{} liveness", seeds::COMMAND),
+        notes: vec![tally.speed(), crate::FAULTS.into()],
+        series: Vec::new(),
+    }
+    .demand();
+}
