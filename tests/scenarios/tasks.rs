@@ -5,7 +5,7 @@ use std::time::Duration;
 use keybaton::{Program, SpawnError, TaskFailure, TaskState};
 use keybaton_actors::program::encode_state;
 use keybaton_messages::{TaskKey, Timestamp};
-use keybaton_ports::{Entry, TaskError, TaskJournal, TaskSpec};
+use keybaton_ports::{Entry, TaskError, TaskSpec};
 use keybaton_tests::harness::{Cue, Deed, PROVIDER, Place, Puppet, Risk, Role, Setup, World, soon};
 
 /// The entries of a task's journal, shortest words.
