@@ -1,10 +1,10 @@
 //! Each flaw of the world must be noticed within the seeds of an ordinary run.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use keybaton_evidence::Mutant;
 use keybaton_simulation::{Flaw, Mode, run};
+use parking_lot::Mutex;
 
 /// A flaw that is not noticed within so many seeds is not noticed.
 const SEEDS_MAX: u64 = 400;
@@ -16,13 +16,13 @@ pub fn refute(mode: Mode, flaw: Flaw, promises: &[&str]) -> Mutant {
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= SEEDS_MAX || found.lock().unwrap().is_some() {
+            if seed >= SEEDS_MAX || found.lock().is_some() {
                 return;
             }
             let violation = run(seed, mode, Some(flaw)).violation.unwrap_or_default();
             let is_it = |promise: &&str| violation.starts_with(&format!("{promise}:"));
             if promises.iter().any(is_it) {
-                found.lock().unwrap().get_or_insert((seed, violation));
+                found.lock().get_or_insert((seed, violation));
             }
         }
     };
@@ -32,7 +32,7 @@ pub fn refute(mode: Mode, flaw: Flaw, promises: &[&str]) -> Mutant {
             scope.spawn(work);
         }
     });
-    let found = found.into_inner().unwrap();
+    let found = found.into_inner();
     Mutant {
         name: flaw.words().to_owned(),
         refuted: found.is_some(),

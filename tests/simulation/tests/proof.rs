@@ -1,10 +1,10 @@
 //! Many seeds on all cores, until the time is up or one of them fails.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use keybaton_simulation::{Mode, Outcome, run, run_traced, seeds};
+use parking_lot::Mutex;
 
 /// What many seeds came to.
 #[derive(Default)]
@@ -62,12 +62,12 @@ fn run_while(mode: Mode, time: Duration, seed_of: impl Fn(u64) -> u64 + Sync) ->
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let is_up = begun.elapsed() >= time && number >= known;
-            if is_up || tally.lock().unwrap().failed.is_some() {
+            if is_up || tally.lock().failed.is_some() {
                 return;
             }
             let seed = seed_of(number);
             let outcome = run(seed, mode, None);
-            let mut tally = tally.lock().unwrap();
+            let mut tally = tally.lock();
             tally.add(&outcome);
             if let Some(violation) = outcome.violation {
                 tally.failed.get_or_insert((seed, violation));
@@ -80,7 +80,7 @@ fn run_while(mode: Mode, time: Duration, seed_of: impl Fn(u64) -> u64 + Sync) ->
             scope.spawn(work);
         }
     });
-    let mut tally = tally.into_inner().unwrap();
+    let mut tally = tally.into_inner();
     tally.real_time = begun.elapsed();
     tally
 }
