@@ -6,7 +6,7 @@ use crate::outcome::Outcome;
 use crate::shell::Shell;
 
 /// The test binary.
-pub const LINE: &str = "test --package keybaton-simulation --test simulation";
+pub const LINE: &str = "test --profile simulation --package keybaton-simulation --test simulation";
 
 /// Seeds `select!`, without which no run repeats.
 pub const RUSTFLAGS: &str = "--cfg tokio_unstable";
