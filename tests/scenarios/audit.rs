@@ -80,6 +80,11 @@ async fn whatever_is_done_to_the_audit_afterwards_shows() {
     doubled.insert(5, lines[2].clone());
     tampered.push(("a record put in again".into(), join(&doubled)));
     tampered.push(("the beginning cut off".into(), join(&lines[1..])));
+    tampered.push(("the last record cut off".into(), join(&lines[..lines.len() - 1])));
+    tampered.push(("everything of one pair taken out".into(), {
+        let others = lines.iter().filter(|line| !line.contains("globex"));
+        join(&others.cloned().collect::<Vec<_>>())
+    }));
     tampered.push(("the last line torn".into(), whole[..whole.len() - 7].to_vec()));
     let renamed = String::from_utf8(whole.clone()).expect("text").replace("globex", "acme");
     tampered.push(("one tenant's records as another's".into(), renamed.into_bytes()));

@@ -246,7 +246,11 @@ fn status_explains_a_running_directory_and_one_whose_process_was_killed() {
     }
 
     let verified = plain_run(["audit", "verify", "--data-dir", &run.data().display().to_string()]);
-    assert_eq!(verified.code, Some(0), "{verified:?}");
+    // What the killed process had not shipped yet is in the journal only.
+    assert!(!verified.stdout.contains("BROKEN"), "{verified:?}");
+    let is_whole = verified.stdout.contains("whole");
+    assert!(is_whole || verified.stdout.contains("not shipped yet"), "{verified:?}");
+    assert_eq!(verified.code, Some(i32::from(!is_whole)), "{verified:?}");
     demand_held("after the looks", &run.live().end());
 }
 

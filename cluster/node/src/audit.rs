@@ -1,9 +1,10 @@
 //! Whether the shipped audit trail is whole, told by the node that has the key.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use keybaton_adapters::audit::{AuditFileError, verify_file};
-use keybaton_ports::AuditKey;
+use keybaton_adapters::audit::{ChainReport, verify_file};
+use keybaton_ports::{AuditKey, Journal, Refusal};
 use serde::{Deserialize, Serialize};
 
 use crate::builder::AUDIT_FILE;
@@ -18,6 +19,9 @@ pub struct AuditReport {
     pub chains: Vec<(String, u64)>,
     /// The first bad place of each broken chain, in words.
     pub broken: Vec<String>,
+    /// Each pair of which the journal has records that are not in the file: they were not shipped
+    /// yet when the process was killed, or somebody cut the file off.
+    pub missing: Vec<String>,
     /// The last line is cut off: a crash while it was written, or somebody cut it.
     pub is_torn: bool,
 }
@@ -26,12 +30,12 @@ impl AuditReport {
     /// Whether nothing was changed, dropped, swapped or cut off.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.broken.is_empty() && !self.is_torn
+        self.broken.is_empty() && self.missing.is_empty() && !self.is_torn
     }
 }
 
-/// Verifies the audit file of a directory, or another file by the directory's key. A running node
-/// is asked; a stopped one is opened.
+/// Verifies the audit file of a directory, or another file by the directory's key, and compares it
+/// with the journal. A running node is asked; a stopped one is opened.
 ///
 /// # Errors
 /// [`StartError`] when the directory, its key or the file cannot be read.
@@ -46,17 +50,37 @@ pub async fn verify_audit(
         return Ok(report);
     }
     let embedded = open_stopped(dir, key_file)?;
-    Ok(report(&file, &embedded.audit_key)?)
+    report(file, embedded.audit_key, embedded.journal.as_ref()).await
 }
 
-pub(crate) fn report(file: &Path, key: &AuditKey) -> Result<AuditReport, AuditFileError> {
-    let (chains, is_torn) = verify_file(file, key)?;
+/// Reads the file first: what the journal has got since is not missing from it.
+pub(crate) async fn report(
+    file: PathBuf,
+    key: Arc<AuditKey>,
+    journal: &dyn Journal,
+) -> Result<AuditReport, StartError> {
+    let verified = tokio::task::spawn_blocking(move || verify_file(&file, &key)).await;
+    let (chains, is_torn) = verified.expect("verifying does not panic")?;
     Ok(AuditReport {
         broken: chains
             .iter()
             .filter_map(|chain| chain.broken.as_ref().map(ToString::to_string))
             .collect(),
+        missing: missing(&chains, journal).await.map_err(StartError::Store)?,
         chains: chains.into_iter().map(|chain| (chain.pair.to_string(), chain.records)).collect(),
         is_torn,
     })
+}
+
+/// What the journal has behind the end of each chain.
+async fn missing(chains: &[ChainReport], journal: &dyn Journal) -> Result<Vec<String>, Refusal> {
+    let mut missing = Vec::new();
+    for summary in journal.pairs().await? {
+        let chain = chains.iter().find(|chain| chain.pair == summary.pair);
+        let told = chain.map_or(0, |chain| chain.records);
+        if let Some(next) = journal.audit(&summary.pair, told).await?.first() {
+            missing.push(format!("{} from record {} on", summary.pair, next.seq));
+        }
+    }
+    Ok(missing)
 }

@@ -10,10 +10,12 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use keybaton_actors::audit_shipper::AuditMessage;
 use keybaton_actors::shared::Shared;
 use keybaton_ports::AuditKey;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::audit::{self, AuditReport};
 use crate::status::{NodeStatus, of_node};
@@ -92,13 +94,23 @@ async fn verify_here(
     State(asked): State<Arc<Asked>>,
     Query(which): Query<WhichFile>,
 ) -> Answer<AuditReport> {
-    let key = asked.audit_key.clone();
-    let verified = tokio::task::spawn_blocking(move || audit::report(&which.file, &key)).await;
-    match verified {
-        Ok(Ok(report)) => Ok(Json(report)),
-        Ok(Err(error)) => Err((StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
-        Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    let look = async || {
+        let key = asked.audit_key.clone();
+        let looked = audit::report(which.file.clone(), key, asked.shared.ports.journal.as_ref());
+        looked.await.map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
+    };
+    let before = look().await?;
+    if before.missing.is_empty() {
+        return Ok(Json(before));
     }
+    // What is on its way to the file is not missing: it is there once everything so far is shipped.
+    let (done, flushed) = oneshot::channel();
+    if asked.shared.shipper.cast(AuditMessage::Flush(done)) {
+        drop(flushed.await);
+    }
+    let mut after = look().await?;
+    after.missing.retain(|gap| before.missing.contains(gap));
+    Ok(Json(after))
 }
 
 /// Asks the process that works on `dir` for its status; `None` when nobody answers.

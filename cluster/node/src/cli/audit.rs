@@ -44,6 +44,14 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
     for broken in &report.broken {
         writeln!(out, "BROKEN: {broken}")?;
     }
+    for missing in &report.missing {
+        writeln!(
+            out,
+            "INCOMPLETE: the journal has records that are not in the file: {missing}. They were not \
+             shipped yet, or the file was cut off; start the node, which ships what it misses, and \
+             verify again"
+        )?;
+    }
     if report.is_torn {
         writeln!(out, "BROKEN: the last line is cut off")?;
     }
