@@ -21,6 +21,7 @@ pub struct AuditReport {
     pub broken: Vec<String>,
     /// Each pair of which the journal has records that are not in the file: they were not shipped
     /// yet when the process was killed, or somebody cut the file off.
+    #[serde(default)]
     pub missing: Vec<String>,
     /// The last line is cut off: a crash while it was written, or somebody cut it.
     pub is_torn: bool,
