@@ -14,7 +14,7 @@ use keybaton_ports::crash_point;
 use keybaton_ports::limits::AUDIT_PAGE_MAX;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::limits::{PAIRS_PER_SHIPMENT, STORE_RETRY_MAX};
+use crate::limits::{PAIRS_PER_SHIPMENT, RESTART_AFTER_MIN, STORE_RETRY_MAX};
 use crate::shared::Shared;
 
 /// What the AuditShipper is told.
@@ -74,6 +74,10 @@ impl Actor for AuditShipper {
                 self.ship(&myself, shipping).await;
             }
             AuditMessage::Flush(done) => {
+                // What was announced while nobody listened is meant too.
+                if let Ok(pairs) = self.0.ports.journal.pairs().await {
+                    shipping.due.extend(pairs.into_iter().map(|summary| summary.pair));
+                }
                 while !shipping.due.is_empty() && self.ship(&myself, shipping).await {}
                 let _ = done.send(());
             }
@@ -83,6 +87,18 @@ impl Actor for AuditShipper {
             myself.cast(AuditMessage::Go)?;
         }
         Ok(())
+    }
+}
+
+/// Waits until everything so far is shipped, by the shipper that is there or the one that comes
+/// back after it. Ends with the sink's first refusal, and never while no shipper starts: bound it.
+pub async fn flush(shared: &Shared) {
+    loop {
+        let (done, flushed) = tokio::sync::oneshot::channel();
+        if shared.shipper.cast(AuditMessage::Flush(done)) && flushed.await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(RESTART_AFTER_MIN).await;
     }
 }
 

@@ -207,3 +207,17 @@ async fn a_task_that_its_supervisors_end_has_not_reached_yet_is_not_left_alone()
     soon("the stubborn task", handle.join()).await.expect("done");
     world.demand_held(&[], |_| ()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_while_its_shipper_is_away_leaves_a_whole_audit_all_the_same() {
+    let mut world = World::open().await;
+    world.provision("acme").await;
+    assert!(kill(world.node().shared(), &world.pair("acme"), Victim::Shipper));
+    let rotation = world.rotate("acme").await;
+    world.complete(&rotation).await;
+    world.debts_paid("acme").await;
+    assert!(kill(world.node().shared(), &world.pair("acme"), Victim::Shipper));
+    world.stop().await;
+    let report = keybaton::verify_audit(&world.node_dir(), None, None).await.expect("an audit");
+    assert!(report.is_whole(), "{report:?}");
+}

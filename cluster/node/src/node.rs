@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashSet;
-use keybaton_actors::audit_shipper::AuditMessage;
+use keybaton_actors::audit_shipper;
 use keybaton_actors::broker::{DrainReport, HolderView};
 use keybaton_actors::credential::CredentialHandle;
 use keybaton_actors::gauges::keep_gauges;
@@ -307,10 +307,8 @@ impl Node {
             }
         };
         let polite = tokio::time::timeout(patience, all_stopped).await.is_ok();
-        let (done, flushed) = oneshot::channel();
-        if self.shared.shipper.cast(AuditMessage::Flush(done)) {
-            let _ = tokio::time::timeout(Duration::from_secs(5), flushed).await;
-        }
+        let shipped = audit_shipper::flush(&self.shared);
+        let _ = tokio::time::timeout(Duration::from_secs(5), shipped).await;
         if let Some(root) = self.shared.supervisor.get() {
             let _ = root.stop_and_wait(None, Some(Duration::from_secs(5))).await;
         }

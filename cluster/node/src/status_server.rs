@@ -10,12 +10,11 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use keybaton_actors::audit_shipper::AuditMessage;
+use keybaton_actors::audit_shipper;
 use keybaton_actors::shared::Shared;
 use keybaton_ports::AuditKey;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
 use crate::audit::{self, AuditReport};
 use crate::status::{NodeStatus, of_node};
@@ -104,10 +103,7 @@ async fn verify_here(
         return Ok(Json(before));
     }
     // What is on its way to the file is not missing: it is there once everything so far is shipped.
-    let (done, flushed) = oneshot::channel();
-    if asked.shared.shipper.cast(AuditMessage::Flush(done)) {
-        drop(flushed.await);
-    }
+    let _ = tokio::time::timeout(ASK_WAIT_MAX / 2, audit_shipper::flush(&asked.shared)).await;
     let mut after = look().await?;
     after.missing.retain(|gap| before.missing.contains(gap));
     Ok(Json(after))
