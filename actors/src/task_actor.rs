@@ -130,7 +130,7 @@ impl Actor for TaskActor {
                 }
             },
             Err(Stop::Quietly) => {
-                work.entry.set_actor(None);
+                work.entry.leave(myself.get_id());
                 myself.stop(None);
                 Ok(())
             }

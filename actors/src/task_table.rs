@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use keybaton_messages::{TaskKey, TenantId, Version};
 use keybaton_ports::TaskState;
 use parking_lot::Mutex;
-use ractor::ActorRef;
+use ractor::{ActorId, ActorRef};
 use tokio::sync::Notify;
 
 use crate::task_actor::TaskMessage;
@@ -223,6 +223,16 @@ impl TaskEntry {
         *self.actor.lock() = actor;
     }
 
+    /// This actor works on the task no more. `false`: another one does by now.
+    pub(crate) fn leave(&self, who: ActorId) -> bool {
+        let mut actor = self.actor.lock();
+        let is_others = actor.as_ref().is_some_and(|actor| actor.get_id() != who);
+        if !is_others {
+            *actor = None;
+        }
+        !is_others
+    }
+
     /// The actor that works on the task, if one does.
     #[must_use]
     pub fn actor(&self) -> Option<ActorRef<TaskMessage>> {
@@ -259,6 +269,17 @@ impl TaskEntry {
         if is_turned {
             self.bell.notify_waiters();
         }
+    }
+
+    /// A person has looked: the task goes on. Shown at once, because the actor that parked it may
+    /// not have ended yet, and its end then begins the task again.
+    pub fn unpark(&self) {
+        self.show(|view| {
+            if matches!(view.state, TaskState::Parked(_)) {
+                view.state = TaskState::Running;
+                view.waits_for = None;
+            }
+        });
     }
 
     /// Shows an end, once; a task that ended does not count as live any more.

@@ -120,7 +120,7 @@ impl Actor for TenantSupervisor {
         let Some(child) = family.children.remove(&who.get_id()) else {
             return Ok(());
         };
-        if !self.should_restart(family, &child) {
+        if !self.should_restart(family, &child, who.get_id()) {
             family.restarts.forget(&child);
             return Ok(());
         }
@@ -132,7 +132,7 @@ impl Actor for TenantSupervisor {
 }
 
 impl TenantSupervisor {
-    fn should_restart(&self, family: &mut TenantFamily, child: &TenantChild) -> bool {
+    fn should_restart(&self, family: &mut TenantFamily, child: &TenantChild, who: ActorId) -> bool {
         match child {
             TenantChild::Pair(pair) => {
                 family.pairs.remove(pair);
@@ -144,9 +144,9 @@ impl TenantSupervisor {
                 let Some(entry) = self.0.tasks.get(&key) else {
                     return false;
                 };
-                entry.set_actor(None);
-                let is_running = entry.is_running();
-                is_running && !self.0.tasks.is_stopping()
+                // A task that was parked may have gone on with another actor before this end was
+                // heard of: two of them would fence each other off for ever.
+                entry.leave(who) && entry.is_running() && !self.0.tasks.is_stopping()
             }
         }
     }

@@ -135,9 +135,8 @@ impl Node {
     /// [`SpawnError::Name`] for a bad name; [`SpawnError::Journal`] when there is no such task.
     pub fn unpark(&self, tenant: &str, task: &str) -> Result<(), SpawnError> {
         let key = TaskKey { tenant: TenantId::new(tenant)?, task: TaskId::new(task)? };
-        if self.shared().tasks.get(&key).is_none() {
-            return Err(TaskError::NotFound.into());
-        }
+        let entry = self.shared().tasks.get(&key).ok_or(TaskError::NotFound)?;
+        entry.unpark();
         self.shared().supervisor.cast(SupervisorMessage::Task(key));
         Ok(())
     }
