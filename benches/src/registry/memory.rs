@@ -107,11 +107,14 @@ pub(crate) fn ask(what: &str) -> anyhow::Result<f64> {
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-/// Resident bytes of this process.
+/// Resident bytes that this process has written: counted page by page, since the number in `status`
+/// may be behind by some pages for each processor; without the code that was run for the first time
+/// meanwhile.
 pub(crate) fn resident() -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup")
         .context("reading the size of this process, which Linux alone tells like this")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("VmRSS is missing")?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kib = kib.context("/proc/self/smaps_rollup does not say how much is anonymous")?;
     Ok(kib.trim().parse::<f64>()? * 1024.0)
 }
