@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use keybaton_evidence::{Evidence, Mutant, budget, is_long_form};
+use keybaton_evidence::{Evidence, Mutant, budget, command, is_long_form};
 use keybaton_tests::harness::{keybaton, keybaton_with_crash_points};
 
 use crate::case::{Case, Fault, Run, run};
@@ -156,9 +156,9 @@ fn evidence(tally: Tally, took: Duration, seed: u64) -> Evidence {
     let kinds: Vec<_> = tally.by_kind.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
     Evidence {
         claim: "crash-points".into(),
-        statement: "Wherever the process is killed, frozen or refused by its disk, and whatever \
-                    is done twice, no task loses a step, no held key dies, no key is forgotten and \
-                    the rotation ends."
+        statement: "At whatever named point the process is killed, and at those of them where it \
+                    was frozen, refused by its disk or made to do a thing twice, no task loses a \
+                    step, no held key dies, no key is forgotten and the rotation ends."
             .into(),
         method: "the real program, stopped at named points, judged by the oracle".into(),
         cases,
@@ -167,11 +167,7 @@ fn evidence(tally: Tally, took: Duration, seed: u64) -> Evidence {
         holds: tally.failures.is_empty(),
         counterexample: tally.failures.join("\n"),
         mutants: tally.mutants,
-        command: if is_long_form() {
-            format!("KEYBATON_PROVE_SECONDS={} {COMMAND}", took.as_secs())
-        } else {
-            COMMAND.into()
-        },
+        command: command(COMMAND),
         notes: vec![
             format!("runs by what happened: {}", kinds.join("; ")),
             format!("seed {seed}; {} lives of the process at least", tally.lives),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
-use keybaton_evidence::{Evidence, Mutant, Series, budget};
+use keybaton_evidence::{Evidence, Mutant, Series, budget, command};
 
 use crate::engine::{Find, Search, Target, corpus, feed};
 use crate::planted::PLANTED;
@@ -74,8 +74,8 @@ fn fuzz() {
     let mutants = PLANTED.iter().map(|(name, target)| refute(name, *target)).collect();
     Evidence {
         claim: "fuzz".into(),
-        statement: "no parser of bytes from outside panics, takes memory without bound, or reads \
-                    back something else than it accepted"
+        statement: "none of these parsers of bytes from outside panics, takes memory without \
+                    bound, or reads back something else than it accepted"
             .into(),
         method: "mutations of a checked-in corpus, grown by outcomes".into(),
         cases,
@@ -84,7 +84,7 @@ fn fuzz() {
         holds: found.is_none(),
         counterexample: found.map(|find| find.to_string()).unwrap_or_default(),
         mutants,
-        command: "cargo test -p keybaton-tests --test fuzz fuzz".into(),
+        command: command("cargo test -p keybaton-tests --test fuzz fuzz"),
         notes: vec![
             format!("{} parsers, in turns of {TURN} inputs, one seed each", TARGETS.len()),
             "inputs are chosen by the outcome of earlier ones, not by coverage of the code".into(),

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keybaton_evidence::{Evidence, Mutant, budget};
+use keybaton_evidence::{Evidence, Mutant, budget, command};
 use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use proptest_state_machine::ReferenceStateMachine;
@@ -283,9 +283,11 @@ fn run<P: Port>(seed: u64, mutant: Option<&'static str>) -> Result<u64, String> 
                     seen.fetch_add(1, Ordering::SeqCst);
                 }
                 steps.set(steps.get() + 1);
-                pairing.take(step).await.map_err(TestCaseError::fail)?;
+                let taken = pairing.take(step).await;
+                taken.map_err(|why| TestCaseError::fail(pairing.stand.without_place(&why)))?;
             }
-            pairing.compare("at the end").await.map_err(TestCaseError::fail)
+            let whole = pairing.compare("at the end").await;
+            whole.map_err(|why| TestCaseError::fail(pairing.stand.without_place(&why)))
         })
     });
     match done {
@@ -332,16 +334,16 @@ pub fn prove<P: Port>(usual: Duration) {
         claim: P::CLAIM.into(),
         statement: P::STATEMENT.into(),
         method: "sequences of operations beside a model, shortened by proptest".into(),
-        cases: cases.max(1),
+        cases,
         unit: "operations".into(),
         seconds,
         holds: counterexample.is_empty(),
         counterexample,
         mutants,
-        command: format!(
+        command: command(&format!(
             "cargo test -p keybaton-tests --test reference -- {}",
             P::CLAIM.replace('-', "_")
-        ),
+        )),
         notes: vec![
             format!(
                 "{seed} seeds from 0 on, {SEQUENCES} sequences of up to {STEPS_MAX} steps each"

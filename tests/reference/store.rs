@@ -51,6 +51,11 @@ impl Stand {
         self.store.as_ref().expect("it is open")
     }
 
+    /// A text without the place where this store happens to lie.
+    pub fn without_place(&self, text: &str) -> String {
+        text.replace(&*self.dir.path().to_string_lossy(), "<dir>")
+    }
+
     /// Closes and opens it.
     pub fn reopen(&mut self) -> Result<(), String> {
         self.store = None;

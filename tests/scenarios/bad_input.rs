@@ -336,7 +336,7 @@ async fn a_policy_that_contradicts_itself_is_refused_with_both_values() {
         let error = world.start_as(builder).await.expect_err(named);
         let line = told(&error);
         assert!(line.contains(named) && line.contains(PROVIDER), "{named}: {line}");
-        demand_same("{named}: nothing has changed", &before, &contents(world.path()));
+        demand_same(&format!("{named}: nothing has changed"), &before, &contents(world.path()));
     }
     world.setup = Setup::default();
     world.start().await;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use keybaton::messages::{PairId, ProviderKeyId, RotationId, TenantId};
 use keybaton::{Class, PairView, Provider, Secret};
-use keybaton_evidence::{Evidence, Mutant, Series, budget, is_long_form};
+use keybaton_evidence::{Evidence, Mutant, Series, budget, command, is_long_form};
 use keybaton_oracle::{PairName, Verdict};
 use keybaton_ports::{AuthHeader, Capabilities, IssueRequest, IssuedKey, ListedKey, Refusal};
 use keybaton_rotation::Health;
@@ -391,11 +391,7 @@ async fn an_ambiguity_storm_leaves_one_live_key_for_each_pair() {
         holds: broken.is_empty(),
         counterexample: broken.join("\n"),
         mutants,
-        command: if is_long_form() {
-            format!("KEYBATON_PROVE_SECONDS={} {COMMAND}", began.elapsed().as_secs())
-        } else {
-            COMMAND.into()
-        },
+        command: command(COMMAND),
         notes: parts.iter().map(|(kind, judged)| note(kind, judged, seed)).collect(),
         series: vec![Series {
             name: "rotations that ended".into(),

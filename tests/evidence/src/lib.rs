@@ -36,6 +36,15 @@ pub fn is_long_form() -> bool {
     std::env::var_os(SECONDS).is_some()
 }
 
+/// The command that repeats a proof as it runs now: `line`, under the budget that was given.
+#[must_use]
+pub fn command(line: &str) -> String {
+    match std::env::var(SECONDS) {
+        Ok(seconds) => format!("{SECONDS}={seconds} {line}"),
+        Err(_) => line.to_owned(),
+    }
+}
+
 /// What one proof found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -113,8 +122,8 @@ impl Evidence {
         Ok(path)
     }
 
-    /// Writes itself down; then fails the test unless the claim held in at least one case and no
-    /// mutant survived.
+    /// Writes itself down; then fails the test unless the claim held in at least one case, there
+    /// were mutants, and none survived.
     ///
     /// # Panics
     /// With the counterexample or the names of the survivors.
@@ -123,6 +132,12 @@ impl Evidence {
         let claim = &self.claim;
         assert!(self.holds, "{claim} does not hold:\n{}", self.counterexample);
         assert!(self.cases > 0, "{claim} was looked at in no case");
+        assert!(!self.mutants.is_empty(), "{claim} has no mutant that shows that it can fail");
+        assert!(
+            self.counterexample.is_empty(),
+            "{claim} held and has a counterexample: {}",
+            self.counterexample
+        );
         let survivors: Vec<_> = self.survivors().map(|mutant| mutant.name.as_str()).collect();
         assert!(survivors.is_empty(), "{claim} held, but nobody noticed: {survivors:?}");
     }
@@ -152,6 +167,8 @@ mod tests {
         assert!(is_accepted(&whole()));
         assert!(!is_accepted(&Evidence { holds: false, ..whole() }));
         assert!(!is_accepted(&Evidence { cases: 0, ..whole() }));
+        assert!(!is_accepted(&Evidence { mutants: Vec::new(), ..whole() }));
+        assert!(!is_accepted(&Evidence { counterexample: "one".into(), ..whole() }));
         let mut survived = whole();
         survived.mutants[0].refuted = false;
         assert!(!is_accepted(&survived));

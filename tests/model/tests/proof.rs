@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use keybaton_evidence::{Evidence, Mutant as Refuted, SECONDS, Series, budget, is_long_form};
+use keybaton_evidence::{Evidence, Mutant as Refuted, Series, budget, is_long_form};
 use keybaton_model::{Config, Fault, Found, Mutant, Promise, explore, refute};
 
 /// Faults beyond which no long form goes.
@@ -121,10 +121,6 @@ impl Proof {
         let mut notes = runs.notes;
         notes.extend(self.notes.iter().map(|note| (*note).to_owned()));
         let command = format!("cargo test -p keybaton-model --test model {}", self.test);
-        let prefix = match std::env::var(SECONDS) {
-            Ok(seconds) => format!("{SECONDS}={seconds} "),
-            Err(_) => String::new(),
-        };
         let evidence = Evidence {
             claim: self.claim.to_owned(),
             statement: self.statement.to_owned(),
@@ -135,7 +131,7 @@ impl Proof {
             holds: runs.broken.is_none(),
             counterexample: runs.broken.unwrap_or_default(),
             mutants,
-            command: format!("{prefix}{command}"),
+            command: keybaton_evidence::command(&command),
             notes,
             series: vec![
                 line("states", "states", runs.states),

@@ -106,6 +106,11 @@ impl Hunt {
     /// hold keys.
     #[must_use]
     pub fn search_dir(&self, dir: &Path, but: &[&str]) -> Vec<Find> {
+        self.search_below(dir, dir, but)
+    }
+
+    /// Names files as they are called below `root`.
+    fn search_below(&self, root: &Path, dir: &Path, but: &[&str]) -> Vec<Find> {
         let mut finds = Vec::new();
         for entry in std::fs::read_dir(dir).expect("a directory") {
             let entry = entry.expect("an entry");
@@ -113,10 +118,13 @@ impl Hunt {
             let name = entry.file_name();
             finds.extend(self.search("a file's name", name.as_encoded_bytes()));
             if kind.is_dir() {
-                finds.extend(self.search_dir(&path, but));
+                finds.extend(self.search_below(root, &path, but));
             } else if kind.is_file() && !but.iter().any(|but| name == *but) {
                 let bytes = std::fs::read(&path).expect("a readable file");
-                finds.extend(self.search(&path.display().to_string(), &bytes));
+                finds.extend(self.search(
+                    &path.strip_prefix(root).unwrap_or(&path).display().to_string(),
+                    &bytes,
+                ));
             }
         }
         finds

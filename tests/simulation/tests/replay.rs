@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use keybaton_evidence::{Evidence, Mutant, budget};
+use keybaton_evidence::{Evidence, Mutant, budget, command};
 use keybaton_simulation::{Flaw, Mode, replay_twice, seeds};
 
 /// How long an ordinary run compares.
@@ -61,11 +61,11 @@ fn the_same_seed_is_the_same_run_byte_for_byte() {
         holds: parted.is_empty(),
         counterexample: parted,
         mutants,
-        command: format!("{} the_same_seed", seeds::COMMAND),
+        command: command(&format!("{} the_same_seed", seeds::COMMAND)),
         notes: vec![
             format!("{} MiB of trace compared", bytes / (1024 * 1024)),
-            "the actors' select! seldom has two branches ready: 120 seeds whose runtime was left \
-             without a seed did not part either"
+            "the actors' select! seldom has two branches ready, so a runtime that is left without \
+             a seed is not noticed"
                 .into(),
         ],
         series: Vec::new(),

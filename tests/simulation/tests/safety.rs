@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keybaton_evidence::{Evidence, budget};
+use keybaton_evidence::{Evidence, budget, command};
 use keybaton_simulation::{Flaw, Mode, seeds};
 
 use crate::flaws::refute;
@@ -45,7 +45,7 @@ fn safety_no_promise_is_broken_while_faults_never_stop() {
         holds: broken.is_none(),
         counterexample: broken.unwrap_or_default(),
         mutants,
-        command: format!("{} safety", seeds::COMMAND),
+        command: command(&format!("{} safety", seeds::COMMAND)),
         notes: vec![tally.speed(), crate::FAULTS.into()],
         series: Vec::new(),
     }

@@ -98,7 +98,8 @@ pub fn run(shell: &Shell, options: &Options) -> Result<Outcome> {
     found.sort_by(|left, right| left.claim.cmp(&right.claim));
     check(&provers, &found, &mut outcome);
     if options.only.is_none() {
-        page::write(shell.root(), &found, minutes)?;
+        let missing: Vec<_> = claims(&provers).filter(|claim| !is_there(&found, claim)).collect();
+        page::write(shell.root(), &found, &missing, minutes)?;
         say("wrote docs/evidence.md and its charts");
     }
     for evidence in &found {
@@ -159,10 +160,18 @@ fn prove(
 }
 
 /// Demands that every claim that was asked for is there, holds, and could have failed.
+/// Every claim that these leave evidence of.
+fn claims(provers: &[&Prover]) -> impl Iterator<Item = &'static str> {
+    provers.iter().flat_map(|prover| prover.claims).copied()
+}
+
+fn is_there(found: &[Evidence], claim: &str) -> bool {
+    found.iter().any(|evidence| evidence.claim == claim)
+}
+
 fn check(provers: &[&Prover], found: &[Evidence], outcome: &mut Outcome) {
-    for claim in provers.iter().flat_map(|prover| prover.claims) {
-        let is_there = found.iter().any(|evidence| evidence.claim == *claim);
-        outcome.require(&format!("{claim} left no evidence"), is_there);
+    for claim in claims(provers) {
+        outcome.require(&format!("{claim} left no evidence"), is_there(found, claim));
     }
     for evidence in found {
         outcome.require(&format!("{} does not hold", evidence.claim), evidence.holds);

@@ -13,8 +13,9 @@ const CHARTS: &str = "docs/evidence";
 const BEGIN: &str = "<!-- written by `cargo xtask prove` from here -->";
 const END: &str = "<!-- to here -->";
 
-/// Writes the table, the counterexamples and the charts into the page.
-pub fn write(root: &Path, found: &[Evidence], minutes: u64) -> Result<()> {
+/// Writes the table, the counterexamples and the charts into the page; `missing` are claims without
+/// evidence.
+pub fn write(root: &Path, found: &[Evidence], missing: &[&str], minutes: u64) -> Result<()> {
     let path = root.join(PAGE);
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {PAGE}"))?;
     let (Some(begin), Some(end)) = (text.find(BEGIN), text.find(END)) else {
@@ -23,12 +24,12 @@ pub fn write(root: &Path, found: &[Evidence], minutes: u64) -> Result<()> {
     let before = &text[..begin + BEGIN.len()];
     let after = &text[end..];
     let charts = chart::write(&root.join(CHARTS), found)?;
-    let body = body(found, minutes, &charts);
+    let body = body(found, missing, minutes, &charts);
     std::fs::write(&path, format!("{before}\n\n{body}\n{after}"))
         .with_context(|| format!("cannot write {PAGE}"))
 }
 
-fn body(found: &[Evidence], minutes: u64, charts: &[(String, String)]) -> String {
+fn body(found: &[Evidence], missing: &[&str], minutes: u64, charts: &[(String, String)]) -> String {
     let mut page = format!(
         "From `cargo xtask prove --minutes {minutes}` on {} cores.\n\n",
         std::thread::available_parallelism().map_or(1, usize::from)
@@ -50,6 +51,9 @@ fn body(found: &[Evidence], minutes: u64, charts: &[(String, String)]) -> String
             it.mutants.len(),
             it.command
         );
+    }
+    for claim in missing {
+        let _ = writeln!(page, "| {claim} | | | | **left no evidence** | | |");
     }
     for it in found {
         section(&mut page, it, charts);
@@ -135,14 +139,15 @@ mod tests {
             mutants: vec![mutant("S1 broke"), mutant("S2 broke\n1. one\n2. two")],
             ..Evidence::default()
         };
-        write(root.path(), &[evidence], 3).expect("written");
+        write(root.path(), &[evidence], &["absent"], 3).expect("written");
         let text = std::fs::read_to_string(&page).expect("read");
         assert!(text.starts_with("# Head\n") && text.ends_with("\ntail\n"), "{text}");
         assert!(!text.contains("stale text"));
-        for part in ["| [s1](#s1) |", "2 of 2", "| m\\|1 | S1 broke |", "1. one\n2. two"] {
+        let absent = "| absent | | | | **left no evidence** |";
+        for part in [absent, "| [s1](#s1) |", "2 of 2", "| m\\|1 | S1 broke |", "1. one\n2. two"] {
             assert!(text.contains(part), "{part} in {text}");
         }
         std::fs::write(&page, "no marks").expect("written");
-        assert!(write(root.path(), &[], 3).is_err());
+        assert!(write(root.path(), &[], &[], 3).is_err());
     }
 }
