@@ -134,15 +134,19 @@ impl AuditShipper {
         };
         for (pair, seq, has_more) in reached {
             crash_point::reach("audit.shipped", &pair.tenant);
-            match &shipped {
-                Ok(()) => {
-                    if has_more {
-                        shipping.due.insert(pair.clone());
-                    }
-                    shipping.shipped.insert(pair, seq);
-                }
-                Err(refusal) => later(myself, pair, &refusal.to_string()),
+            if shipped.is_err() || has_more {
+                shipping.due.insert(pair.clone());
             }
+            if shipped.is_ok() {
+                shipping.shipped.insert(pair, seq);
+            }
+        }
+        if let Err(refusal) = &shipped {
+            metrics::counter!("keybaton_audit_write_failures_total").increment(1);
+            tracing::error!(%refusal, "audit records not shipped yet");
+            // One try for all that is due, however much becomes due meanwhile.
+            shipping.is_called = true;
+            let _timer = myself.send_after(STORE_RETRY_MAX, || AuditMessage::Go);
         }
         shipped.is_ok()
     }

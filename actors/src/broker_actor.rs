@@ -8,6 +8,7 @@
 //! **Invariant:** decides nothing about revoking; it only tells what this node holds.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -18,7 +19,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::audit_shipper::AuditMessage;
 use crate::broker::PairCell;
-use crate::limits::{KEY_DEAD_PROBE_EVERY, KEY_DEAD_PROBES, STORE_RETRY_MAX, STORE_RETRY_MIN};
+use crate::limits::{
+    KEY_DEAD_PROBE_EVERY, KEY_DEAD_PROBES, QUESTION_MAX, STORE_RETRY_MAX, STORE_RETRY_MIN,
+};
 use crate::rotation_actor::RotationMessage;
 use crate::shared::Shared;
 
@@ -52,8 +55,8 @@ pub enum BrokerMessage {
         pair: PairId,
         /// Which version.
         version: Version,
-        /// Whether every probe said Dead.
-        dead: bool,
+        /// Dead when every probe said so.
+        health: Health,
     },
 }
 
@@ -115,8 +118,8 @@ impl Actor for BrokerActor {
             BrokerMessage::Refused { pair, version, task } => {
                 self.refused(&myself, state, pair, version, task);
             }
-            BrokerMessage::Verdict { pair, version, dead } => {
-                self.verdict(state, pair, version, dead);
+            BrokerMessage::Verdict { pair, version, health } => {
+                self.verdict(state, pair, version, health);
             }
         }
         Ok(())
@@ -138,7 +141,7 @@ impl BrokerActor {
         };
         let myself = myself.clone();
         tokio::spawn(async move {
-            let ended = std::panic::AssertUnwindSafe(errand.run()).catch_unwind().await;
+            let ended = AssertUnwindSafe(errand.run()).catch_unwind().await;
             let again = ended.unwrap_or(Some(STORE_RETRY_MAX));
             // A BrokerActor that died meanwhile attends every pair when it starts again.
             let _ = myself.cast(BrokerMessage::Attended { pair, again });
@@ -194,16 +197,23 @@ impl BrokerActor {
         let shared = self.0.clone();
         let myself = myself.clone();
         tokio::spawn(async move {
-            let dead = confirm_dead(&shared, &pair, version).await;
-            let _ = myself.cast(BrokerMessage::Verdict { pair, version, dead });
+            let probes = AssertUnwindSafe(confirm_dead(&shared, &pair, version)).catch_unwind();
+            // Without an answer the next report would find a probe that never ends.
+            let health = match tokio::time::timeout(QUESTION_MAX, probes).await {
+                Ok(Ok(health)) => health,
+                Ok(Err(_)) | Err(_) => Health::Unknown,
+            };
+            let _ = myself.cast(BrokerMessage::Verdict { pair, version, health });
         });
     }
 
-    fn verdict(&self, state: &mut BrokerState, pair: PairId, version: Version, dead: bool) {
+    fn verdict(&self, state: &mut BrokerState, pair: PairId, version: Version, health: Health) {
         let reports = state.reports.remove(&(pair.clone(), version)).unwrap_or_default();
-        if !dead {
-            self.0.broker.cell(&pair).note_alive();
-            return;
+        match health {
+            Health::Dead => {}
+            Health::Alive => return self.0.broker.cell(&pair).note_alive(),
+            // Nobody could tell: whoever is refused next reports again.
+            Health::Unknown | Health::MissingScopes => return,
         }
         let reports = u32::try_from(reports.tasks.len()).unwrap_or(u32::MAX);
         tracing::warn!(%pair, %version, reports, "the provider refuses the active key");
@@ -220,22 +230,24 @@ fn wake_holders(shared: &Shared, cell: &PairCell, version: Version) {
     }
 }
 
-async fn confirm_dead(shared: &Shared, pair: &PairId, version: Version) -> bool {
+/// Dead if every probe says so.
+async fn confirm_dead(shared: &Shared, pair: &PairId, version: Version) -> Health {
     let Some(open) = shared.broker.cell(pair).opened(version) else {
-        return false;
+        return Health::Unknown;
     };
     let Some(entry) = shared.ports.providers.get(&pair.provider) else {
-        return false;
+        return Health::Unknown;
     };
     for probe in 0..KEY_DEAD_PROBES {
         if probe > 0 {
             tokio::time::sleep(KEY_DEAD_PROBE_EVERY).await;
         }
-        if entry.provider.probe(&pair.tenant, &open.secret).await != Health::Dead {
-            return false;
+        let health = entry.provider.probe(&pair.tenant, &open.secret).await;
+        if health != Health::Dead {
+            return health;
         }
     }
-    true
+    Health::Dead
 }
 
 fn backoff(failures: u32) -> std::time::Duration {

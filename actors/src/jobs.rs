@@ -66,12 +66,18 @@ impl Job {
     fn ask(self, effect: Effect) {
         let careful = careful_answer(&effect);
         let limit = time_limit(&effect);
+        let is_locate = matches!(effect, Effect::Locate { .. });
         let span = tracing::Span::current();
         let job = async move {
             let actor = self.actor.clone();
             let work = std::panic::AssertUnwindSafe(self.answer(effect)).catch_unwind();
             let answer = match tokio::time::timeout(limit, work).await {
                 Ok(Ok(answer)) => answer,
+                // Whether the label has a secret must be a fact; the actor begins again and asks.
+                Ok(Err(_panic)) if is_locate => {
+                    let _timer = actor.send_after(STORE_RETRY_MAX, || RotationMessage::Begin);
+                    return;
+                }
                 Ok(Err(_panic)) => careful,
                 Err(_elapsed) => careful,
             };
@@ -201,7 +207,7 @@ impl Job {
     async fn is_dead(&self, secret: SecretVersion) -> bool {
         let mut wait = STORE_RETRY_MIN;
         loop {
-            // A secret that is destroyed can be used by nobody, and there is nothing to try.
+            // Of a secret that is destroyed nothing is left to try the provider with.
             if self.is_destroyed(secret).await || self.probe(secret).await == Health::Dead {
                 return true;
             }

@@ -152,7 +152,11 @@ impl Turn<'_> {
 
     /// Starting, restarting and going on after a conflict are one routine.
     async fn begin(&mut self) -> Result<(), String> {
-        let stored = self.load().await?;
+        let stored = match self.load().await {
+            Ok(stored) => stored,
+            // Started again it would read the same bytes: the pair waits for a person.
+            Err(why) => return self.stop(format!("its record cannot be read: {why}")),
+        };
         let life = &self.shared.life;
         let owner = Owner { node: life.node.clone(), incarnation: life.incarnation };
         let pair = &self.work.pair;
@@ -178,15 +182,13 @@ impl Turn<'_> {
         self.take(started, None).await
     }
 
-    async fn load(&mut self) -> Result<Option<PairRecord>, String> {
+    /// Asks until the journal answers; an error says why the record cannot be read.
+    async fn load(&self) -> Result<Option<PairRecord>, String> {
         let mut wait = STORE_RETRY_MIN;
         loop {
             match self.shared.ports.journal.load(&self.work.pair).await {
                 Ok(stored) => return Ok(stored.map(|stored| stored.record)),
-                Err(Refusal::Denied { why, .. }) => {
-                    self.stop(format!("its record cannot be read: {why}"))?;
-                    return Err(format!("{}: record unreadable: {why}", self.work.pair));
-                }
+                Err(Refusal::Denied { why, .. }) => return Err(why),
                 Err(refusal) => {
                     tracing::warn!(pair = %self.work.pair, %refusal, "the journal is away");
                     tokio::time::sleep(wait).await;
@@ -231,14 +233,17 @@ impl Turn<'_> {
                         Box::pin(self.begin()).await?;
                         continue;
                     }
-                    Committed::Fenced if self.is_taken_over(&record).await? => {
-                        return self.stop("another owner writes this pair".into());
-                    }
-                    Committed::Fenced => {
-                        self.work.record = None;
-                        Box::pin(self.begin()).await?;
-                        continue;
-                    }
+                    Committed::Fenced => match self.is_taken_over(&record).await {
+                        Ok(false) => {
+                            self.work.record = None;
+                            Box::pin(self.begin()).await?;
+                            continue;
+                        }
+                        Ok(true) => return self.stop("another owner writes this pair".into()),
+                        Err(why) => {
+                            return self.stop(format!("its record cannot be read: {why}"));
+                        }
+                    },
                     Committed::Stopped(why) => return self.stop(why),
                 },
             };
@@ -251,7 +256,7 @@ impl Turn<'_> {
     /// Whether a write was refused because somebody else owns the pair. An actor of this same life
     /// that was killed is nobody else: its last write may be carried out after its successor has
     /// read the record.
-    async fn is_taken_over(&mut self, before: &PairRecord) -> Result<bool, String> {
+    async fn is_taken_over(&self, before: &PairRecord) -> Result<bool, String> {
         let Some(stored) = self.load().await? else {
             return Ok(true);
         };

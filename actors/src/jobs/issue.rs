@@ -52,7 +52,8 @@ impl Job {
     }
 
     /// Offers the secret to the store until it takes it; if it will not, the key is of no use to
-    /// anyone and is revoked while its id is still known.
+    /// anyone, and the sweep of its burned label finds and ends it. It is not revoked here: only a
+    /// committed decision may, after it was looked whether nobody else claims the key.
     pub(super) async fn keep(&self, version: Version, label: Label, issued: IssuedKey) -> Input {
         let IssuedKey { key_id, secret, expires_at } = issued;
         let meta = SecretMeta {
@@ -76,10 +77,6 @@ impl Job {
                     return Input::Issued { version, key_id, secret: stored, fp, expires_at };
                 }
                 Err(refusal) if tokio::time::Instant::now() >= deadline => {
-                    if let Ok(entry) = self.entry() {
-                        // The sweep of the burned label finds the key if this does not.
-                        let _ = entry.provider.revoke(&self.pair.tenant, &key_id).await;
-                    }
                     let why = format!("the secret store would not take the secret: {refusal}");
                     return Input::IssueUnknown { version, why };
                 }

@@ -10,8 +10,8 @@ use keybaton_ports::{Entry, TaskState, crash_point};
 use tokio::time::Instant;
 
 use super::{Started, Stop};
-use crate::credential::SessionLease;
-use crate::limits::STORE_RETRY_MIN;
+use crate::credential::{AcquireError, SessionLease};
+use crate::limits::{STORE_RETRY_MAX, STORE_RETRY_MIN};
 use crate::program::{CredentialUse, Effects, Next, StepContext, StepError};
 use crate::shared::Shared;
 use crate::task_table::TaskEntry;
@@ -96,7 +96,7 @@ impl Turn<'_> {
             let credential = self.started.credential.clone();
             let acquired = tokio::select! {
                 acquired = credential.session() => acquired,
-                () = rung => continue,
+                () = &mut rung => continue,
             };
             match acquired {
                 Ok(session) => {
@@ -107,7 +107,16 @@ impl Turn<'_> {
                 }
                 Err(error) => {
                     self.entry.show(|view| view.waits_for = Some(error.to_string()));
-                    tokio::time::sleep(STORE_RETRY_MIN).await;
+                    let wait = match error {
+                        AcquireError::Busy { after, .. } => after,
+                        AcquireError::Paused { .. } => STORE_RETRY_MIN,
+                        // It ends with the lease's return or with this actor.
+                        AcquireError::Fenced => STORE_RETRY_MAX,
+                    };
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = &mut rung => {}
+                    }
                 }
             }
         }
