@@ -102,10 +102,7 @@ impl Embedded {
             journal: Arc::new(journal),
             tasks: Arc::new(tasks),
             secrets: Arc::new(EmbeddedSecrets::new(Arc::clone(&store), Arc::clone(&sealer))),
-            checkpoints: Arc::new(EmbeddedCheckpoints::new(
-                Arc::clone(&store),
-                Arc::clone(&sealer),
-            )),
+            checkpoints: Arc::new(EmbeddedCheckpoints::new(Arc::clone(&store))),
             clock,
             entropy: Arc::new(SystemEntropy),
             fingerprint_key: Arc::new(sealer.keyring().fingerprint_key()),

@@ -1,9 +1,12 @@
 //! Bounds of the adapters, each with its reason.
 
+use std::time::Duration;
+
 /// Most operations that one commit of the embedded store carries. A commit is mostly two syncs, so
-/// its cost per operation has fallen to that of the rows long before; a larger batch would only
-/// make those who wait for it wait longer.
-pub const BATCH_OPERATIONS_MAX: usize = 4096;
+/// its cost per operation has fallen to that of the rows long before. A larger batch makes those who
+/// wait for it wait longer: ten thousand tasks that hand over at the same instant are let go soonest
+/// by batches of about a thousand, each written while the next is prepared.
+pub const BATCH_OPERATIONS_MAX: usize = 1024;
 
 /// Most bytes that one commit carries: it is written while everybody behind it waits, and 16 MiB
 /// take some tens of milliseconds on an ordinary disk.
@@ -12,6 +15,17 @@ pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most operations that wait for a commit. Beyond it a caller is told "unavailable" at once. Every
 /// task has at most one write in flight, so this admits a hundred thousand of them at once.
 pub const WRITE_QUEUE_MAX: usize = 131_072;
+
+/// How long a caller's commit may take for the next one to be made on the runtime's worker without
+/// moving its other tasks to another thread. They wait that long; two milliseconds are less than
+/// what they wait for a network, and a slower disk gets a thread.
+pub const ON_WORKER_MAX: Duration = Duration::from_millis(2);
+
+/// While another thread commits, one in so many writes that are queued gives way to that thread.
+/// Without it a burst of tasks keeps every processor busy with preparing what the writer has no
+/// processor to write. A call of the scheduler is too dear for each; four of
+/// them take a small part of the slice that it gives.
+pub const GIVE_WAY_EVERY: usize = 4;
 
 /// How often a batch is carried out again after a failed commit and a reopened database. A second
 /// failure in a row is no hiccup: the store stops, and the node ends with a clear message.
@@ -43,7 +57,7 @@ pub const PRUNE_QUEUE_MAX: usize = 131_072;
 /// back by at most this when the wall clock is set back while the node is down.
 pub const CLOCK_LAG_MAX_MS: u64 = 1000;
 
-/// Largest sealed checkpoint that travels inside a journal row, in bytes: the port's bound for the
+/// Largest encoded checkpoint that travels inside a journal row, in bytes: the port's bound for the
 /// state, and a few hundred bytes for what stands beside it.
 pub const INLINE_CHECKPOINT_BYTES_MAX: usize = keybaton_ports::limits::TASK_VALUE_BYTES_MAX + 1024;
 

@@ -4,6 +4,7 @@
 //! [`WIRE_BYTES_MAX`], and an unknown schema is refused, never guessed. Replacing the codec is a
 //! change of this file and of the golden bytes.
 
+use bincode::enc::write::SizeWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -46,12 +47,40 @@ fn config() -> impl bincode::config::Config {
 /// # Errors
 /// [`WireError::TooLarge`], or [`WireError::Corrupt`] for a type that bincode cannot carry.
 pub fn encode<T: Serialize>(schema: u16, value: &T) -> Result<Vec<u8>, WireError> {
-    let mut bytes = Vec::with_capacity(512);
+    let mut bytes = Vec::with_capacity(encoded_bytes(value)?);
+    encode_into(&mut bytes, schema, value)?;
+    Ok(bytes)
+}
+
+/// How many bytes [`encode`] makes of `value`. Counting is cheap beside growing a buffer that was
+/// too small, and a buffer that never moves leaves no copies behind.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encoded_bytes<T: Serialize>(value: &T) -> Result<usize, WireError> {
+    let mut counted = SizeWriter::default();
+    bincode::serde::encode_into_writer(value, &mut counted, config())
+        .map_err(|error| WireError::Corrupt(error.to_string()))?;
+    let bytes = HEAD_BYTES + counted.bytes_written;
+    if bytes > WIRE_BYTES_MAX { Err(WireError::TooLarge) } else { Ok(bytes) }
+}
+
+/// Appends to `bytes` what [`encode`] makes of `value`. Whoever has reserved [`encoded_bytes`]
+/// keeps the buffer where it is.
+///
+/// # Errors
+/// As [`encode`]; some bytes may have been appended then.
+pub fn encode_into<T: Serialize>(
+    bytes: &mut Vec<u8>,
+    schema: u16,
+    value: &T,
+) -> Result<(), WireError> {
+    let start = bytes.len();
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&schema.to_be_bytes());
-    bincode::serde::encode_into_std_write(value, &mut bytes, config())
+    bincode::serde::encode_into_std_write(value, bytes, config())
         .map_err(|error| WireError::Corrupt(error.to_string()))?;
-    if bytes.len() > WIRE_BYTES_MAX { Err(WireError::TooLarge) } else { Ok(bytes) }
+    if bytes.len() - start > WIRE_BYTES_MAX { Err(WireError::TooLarge) } else { Ok(()) }
 }
 
 /// Decodes what [`encode`] wrote under the same schema; every byte must be used.

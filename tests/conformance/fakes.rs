@@ -93,10 +93,10 @@ async fn an_unknown_append_is_written_or_not_and_may_be_asked_again_either_way()
         let tasks: Arc<dyn TaskJournal> = world.tasks.clone();
         let owner = Owner::claim(&tasks, &task("t1")).await;
         world.tasks.faults.arm(fault);
-        let answer = tasks.append(owner.write(0, result(0))).await;
+        let answer = tasks.append(&owner.write(0, result(0))).await;
         assert!(matches!(answer, Err(TaskError::Unknown(_))));
         assert_eq!(tasks.entries(&owner.key).await.unwrap().len(), written);
-        assert_eq!(tasks.append(owner.write(0, result(0))).await, Ok(()));
+        assert_eq!(tasks.append(&owner.write(0, result(0))).await, Ok(()));
         assert_eq!(tasks.entries(&owner.key).await, Ok(vec![result(0)]));
     }
 }

@@ -223,11 +223,11 @@ impl Port for Checkpoints {
                 let entry = Entry::Checkpoint { n: *which as u64, checkpoint, at: Timestamp(1) };
                 let mut write =
                     TaskWrite { key: task(*n), epoch: TaskEpoch(*epoch), expect: *expect, entry };
-                let mut answer = store.embedded.tasks.append(write.clone()).await;
+                let mut answer = store.embedded.tasks.append(&write).await;
                 if store.is(BLIND) && answer == Err(TaskError::Conflict) {
                     let there = store.embedded.tasks.entries(&task(*n)).await.unwrap_or_default();
                     write.expect = there.len() as u64;
-                    answer = store.embedded.tasks.append(write).await;
+                    answer = store.embedded.tasks.append(&write).await;
                 }
                 Answer::Pointed(answer)
             }

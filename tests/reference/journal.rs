@@ -204,13 +204,13 @@ async fn ask_task(store: &Store, call: &tasks::Call) -> tasks::Answer {
         tasks::Call::Create(key, spec) => tasks::Answer::Row(journal.create(key, spec).await),
         tasks::Call::Claim(key) => tasks::Answer::Claimed(journal.claim(key).await),
         tasks::Call::Append(write) => {
-            let answer = journal.append(write.clone()).await;
+            let answer = journal.append(write).await;
             if answer == Ok(()) && store.is(APPENDS_TWICE) {
                 let entries = journal.entries(&write.key).await.unwrap_or_default();
                 if entries.len() > 2 {
                     let again = TaskWrite { expect: entries.len() as u64, ..write.clone() };
                     // It was wrong either way.
-                    let _ = journal.append(again).await;
+                    let _ = journal.append(&again).await;
                 }
             }
             tasks::Answer::Appended(answer)

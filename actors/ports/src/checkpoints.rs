@@ -1,5 +1,5 @@
 //! Where checkpoints lie: one prefix per tenant, encrypted, reached only through a reference that
-//! the task journal holds.
+//! the task journal holds, or inside the journal's row, which is encrypted itself.
 
 use async_trait::async_trait;
 use keybaton_messages::{Checkpoint, TaskKey};
@@ -11,8 +11,9 @@ use crate::refusal::Refusal;
 /// in one transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CheckpointRef {
-    /// The sealed bytes themselves: they travel inside the journal row that names them, so that a
-    /// hand-over costs one durable write and not two.
+    /// The encoded checkpoint itself: it travels inside the journal row that names it, so that a
+    /// hand-over costs one durable write and not two. The row keeps it secret and whole, as it does
+    /// the outcomes of steps.
     Inline(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Content-addressed in a store of its own.
     Blob {
@@ -29,12 +30,12 @@ pub trait CheckpointStore: Send + Sync {
     /// Asks whether a put can succeed now. Changes nothing.
     async fn preflight(&self) -> Result<(), Refusal>;
 
-    /// Seals and stores a checkpoint. It is found again only once a journal row names the
+    /// Stores a checkpoint. It is found again only once a journal row names the
     /// reference.
     async fn put(&self, checkpoint: &Checkpoint) -> Result<CheckpointRef, Refusal>;
 
-    /// Opens a checkpoint of this task. Bytes of another task or tenant, cut short or changed are
-    /// `Corrupt`, whatever the reference says.
+    /// Opens a checkpoint of this task. Bytes of another task or tenant or cut short are `Corrupt`,
+    /// whatever the reference says; so are changed ones, unless a journal's row vouches for them.
     async fn get(&self, task: &TaskKey, at: &CheckpointRef) -> Result<Checkpoint, Refusal>;
 
     /// Deletes what a reference points to; deleting one that is gone succeeds.

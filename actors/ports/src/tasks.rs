@@ -169,7 +169,7 @@ pub trait TaskJournal: Send + Sync {
 
     /// Appends one entry; returns once it is durable. A repeated append of the entry that is
     /// already the last one (same epoch, `expect` and entry) succeeds.
-    async fn append(&self, write: TaskWrite) -> Result<(), TaskError>;
+    async fn append(&self, write: &TaskWrite) -> Result<(), TaskError>;
 
     /// The rows of all tasks, or of one tenant's.
     async fn list(&self, tenant: Option<&TenantId>) -> Result<Vec<TaskRow>, Refusal>;

@@ -149,9 +149,9 @@ impl Turn<'_> {
         };
         let tasks: &dyn TaskJournal = self.shared.ports.tasks.as_ref();
         if crash_point::doubles("step.append", &self.key.tenant) {
-            drop(tasks.append(write.clone()).await);
+            drop(tasks.append(&write).await);
         }
-        loop_until_answered(self.entry, || tasks.append(write.clone()))
+        loop_until_answered(self.entry, || tasks.append(&write))
             .await
             .map_err(|error| Stop::Broken(format!("task {}: {error}", self.key)))?;
         self.started.rev += 1;

@@ -103,47 +103,48 @@ impl Sealer {
 
     /// Seals `plain`; the answer begins with the clear bytes.
     pub(crate) fn seal(&self, whose: Whose<'_>, place: &Place<'_>, plain: &[u8]) -> Vec<u8> {
-        self.seal_with_room(whose, place, plain, 0)
-    }
-
-    /// The same, with room for more bytes behind it.
-    pub(crate) fn seal_with_room(
-        &self,
-        whose: Whose<'_>,
-        place: &Place<'_>,
-        plain: &[u8],
-        room: usize,
-    ) -> Vec<u8> {
-        let length = place.clear.len() + HEAD_BYTES + plain.len() + TAG_BYTES;
-        let mut bytes = Vec::with_capacity(length + room);
-        self.seal_into(&mut bytes, whose, place, plain, fresh_nonce());
+        let mut bytes = Vec::with_capacity(sealed_bytes(place, plain.len()));
+        let start = write_head(&mut bytes, place, self.keyring.id(), fresh_nonce());
+        bytes.extend_from_slice(plain);
+        self.encrypt(&mut bytes, start, whose, place);
         bytes
     }
 
-    fn seal_into(
+    /// Encodes and seals a value.
+    pub(crate) fn seal_value<T: Serialize>(
         &self,
-        bytes: &mut Vec<u8>,
         whose: Whose<'_>,
         place: &Place<'_>,
-        plain: &[u8],
-        nonce: [u8; NONCE_BYTES],
-    ) {
-        bytes.extend_from_slice(place.clear);
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&place.schema.to_be_bytes());
-        bytes.extend_from_slice(&self.keyring.id());
-        bytes.extend_from_slice(&nonce);
-        let start = bytes.len();
-        bytes.extend_from_slice(plain);
+        value: &T,
+    ) -> Result<Vec<u8>, wire::WireError> {
+        self.seal_value_with_room(whose, place, value, 0)
+    }
+
+    /// The same, with room for more bytes behind it. The value is encoded where it is encrypted: no
+    /// copy of the plain bytes is made.
+    pub(crate) fn seal_value_with_room<T: Serialize>(
+        &self,
+        whose: Whose<'_>,
+        place: &Place<'_>,
+        value: &T,
+        room: usize,
+    ) -> Result<Vec<u8>, wire::WireError> {
+        let plain_bytes = wire::encoded_bytes(value)?;
+        let mut bytes = Vec::with_capacity(sealed_bytes(place, plain_bytes) + room);
+        let start = write_head(&mut bytes, place, self.keyring.id(), fresh_nonce());
+        wire::encode_into(&mut bytes, place.schema, value)?;
+        self.encrypt(&mut bytes, start, whose, place);
+        Ok(bytes)
+    }
+
+    /// Encrypts what stands behind the head, in place, and adds the tag.
+    fn encrypt(&self, bytes: &mut Vec<u8>, start: usize, whose: Whose<'_>, place: &Place<'_>) {
+        let (head, plain) = bytes.split_at_mut(start);
+        let nonce = head.last_chunk::<NONCE_BYTES>().expect("the head ends with the nonce");
+        let nonce = XNonce::from(*nonce);
         let aad = self.associated(place);
         let tag = self
-            .with_cipher(whose, |cipher| {
-                cipher.encrypt_inout_detached(
-                    &XNonce::from(nonce),
-                    &aad,
-                    (&mut bytes[start..]).into(),
-                )
-            })
+            .with_cipher(whose, |cipher| cipher.encrypt_inout_detached(&nonce, &aad, plain.into()))
             .expect("a value is far shorter than the cipher's 256 GiB");
         bytes.extend_from_slice(&tag);
     }
@@ -185,17 +186,6 @@ impl Sealer {
         Ok(plain)
     }
 
-    /// Encodes and seals a value.
-    pub(crate) fn seal_value<T: Serialize>(
-        &self,
-        whose: Whose<'_>,
-        place: &Place<'_>,
-        value: &T,
-    ) -> Result<Vec<u8>, wire::WireError> {
-        let plain = zeroize::Zeroizing::new(wire::encode(place.schema, value)?);
-        Ok(self.seal(whose, place, &plain))
-    }
-
     /// Opens and decodes a value.
     pub(crate) fn open_value<T: DeserializeOwned>(
         &self,
@@ -203,7 +193,7 @@ impl Sealer {
         place: &Place<'_>,
         bytes: &[u8],
     ) -> Result<T, Broken> {
-        let plain = zeroize::Zeroizing::new(self.open(whose, place, bytes)?);
+        let plain = self.open(whose, place, bytes)?;
         wire::decode(place.schema, &plain).map_err(|error| Broken::Value(error.to_string()))
     }
 
@@ -225,6 +215,26 @@ impl Sealer {
         }
         aad
     }
+}
+
+/// Bytes of an envelope with its clear bytes.
+fn sealed_bytes(place: &Place<'_>, plain_bytes: usize) -> usize {
+    place.clear.len() + HEAD_BYTES + plain_bytes + TAG_BYTES
+}
+
+/// Writes what stands before the sealed bytes; the length so far.
+fn write_head(
+    bytes: &mut Vec<u8>,
+    place: &Place<'_>,
+    key_id: [u8; 4],
+    nonce: [u8; NONCE_BYTES],
+) -> usize {
+    bytes.extend_from_slice(place.clear);
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&place.schema.to_be_bytes());
+    bytes.extend_from_slice(&key_id);
+    bytes.extend_from_slice(&nonce);
+    bytes.len()
 }
 
 #[cfg(test)]
@@ -252,11 +262,12 @@ mod tests {
         let tenant = tenant();
         let whose = Whose::Tenant(Purpose::Secrets, &tenant);
         let place = place("secrets", b"key", b"clear", 1);
-        let mut sealed = Vec::new();
-        sealer().seal_into(&mut sealed, whose, &place, b"value", [2; NONCE_BYTES]);
+        let (sealer, mut sealed) = (sealer(), Vec::new());
+        let start = write_head(&mut sealed, &place, sealer.keyring.id(), [2; NONCE_BYTES]);
+        sealed.extend_from_slice(b"value");
+        sealer.encrypt(&mut sealed, start, whose, &place);
         assert_eq!(HEXLOWER.encode(&sealed), GOLDEN.trim());
-        let opened = sealer().open(whose, &place, &sealed);
-        assert_eq!(opened, Ok(b"value".to_vec()));
+        assert_eq!(sealer.open(whose, &place, &sealed), Ok(b"value".to_vec()));
     }
 
     #[test]

@@ -119,10 +119,8 @@ pub(crate) enum Purpose {
     Records,
     /// A tenant's secrets.
     Secrets,
-    /// A tenant's tasks and the outcomes of their steps.
+    /// A tenant's tasks, the outcomes of their steps and their checkpoints.
     Tasks,
-    /// A tenant's checkpoints.
-    Checkpoints,
 }
 
 impl Purpose {
@@ -131,7 +129,6 @@ impl Purpose {
             Self::Records => "records",
             Self::Secrets => "secrets",
             Self::Tasks => "tasks",
-            Self::Checkpoints => "checkpoints",
         }
     }
 }

@@ -53,16 +53,16 @@ impl Task {
         }
     }
 
-    fn append(&mut self, flaws: TaskFlaws, write: TaskWrite) -> Result<(), TaskError> {
+    fn append(&mut self, flaws: TaskFlaws, write: &TaskWrite) -> Result<(), TaskError> {
         if flaws.compares_nothing {
-            self.entries.push((write.epoch, write.entry));
+            self.entries.push((write.epoch, write.entry.clone()));
             return Ok(());
         }
         if write.epoch != self.epoch {
             return Err(TaskError::Fenced);
         }
         let rev = self.entries.len() as u64;
-        let line = (write.epoch, write.entry);
+        let line = (write.epoch, write.entry.clone());
         let is_repeat =
             rev.checked_sub(1) == Some(write.expect) && self.entries.last() == Some(&line);
         if is_repeat {
@@ -164,14 +164,13 @@ impl TaskJournal for FakeTaskJournal {
         })
     }
 
-    async fn append(&self, write: TaskWrite) -> Result<(), TaskError> {
+    async fn append(&self, write: &TaskWrite) -> Result<(), TaskError> {
         self.faults.pass(|| {
             check_size(&write.entry)?;
             let mut tasks = self.tasks.lock();
             let task = tasks.get_mut(&write.key).ok_or(TaskError::NotFound)?;
-            let key = write.key.clone();
             task.append(self.flaws, write)?;
-            *self.last.lock() = Some(key);
+            *self.last.lock() = Some(write.key.clone());
             Ok(())
         })
     }

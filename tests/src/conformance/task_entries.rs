@@ -97,7 +97,7 @@ impl Owner {
 
     /// Appends at the end.
     pub async fn append(&mut self, entry: Entry) -> Result<(), TaskError> {
-        self.tasks.append(self.write(self.rev, entry)).await?;
+        self.tasks.append(&self.write(self.rev, entry)).await?;
         self.rev += 1;
         Ok(())
     }

@@ -102,7 +102,7 @@ pub async fn a_task_that_was_never_created_is_not_found(world: &impl Has<dyn Tas
     write.key = task("t2");
     let not_found = TaskError::NotFound;
     assert_eq!(tasks.claim(&task("t2")).await.as_ref(), Err(&not_found));
-    assert_eq!(tasks.append(write).await.as_ref(), Err(&not_found));
+    assert_eq!(tasks.append(&write).await.as_ref(), Err(&not_found));
     assert_eq!(tasks.entries(&task("t2")).await.as_ref(), Err(&not_found));
     assert_eq!(tasks.forget(&task("t2")).await.as_ref(), Err(&not_found));
 }
@@ -116,10 +116,10 @@ pub async fn a_claim_fences_every_earlier_one(world: &impl Has<dyn TaskJournal>)
     assert_eq!(second.epoch, first.epoch.next());
     assert_eq!(second.rev, 1);
     assert_eq!(first.append(result(1)).await, Err(TaskError::Fenced));
-    let repeat = tasks.append(first.write(0, result(0))).await;
+    let repeat = tasks.append(&first.write(0, result(0))).await;
     assert_eq!(repeat, Err(TaskError::Fenced));
     let unborn = TaskWrite { epoch: second.epoch.next(), ..second.write(1, result(1)) };
-    assert_eq!(tasks.append(unborn).await, Err(TaskError::Fenced));
+    assert_eq!(tasks.append(&unborn).await, Err(TaskError::Fenced));
     second.append(result(1)).await.expect("appended");
     assert_eq!(second.entries().await, [result(0), result(1)]);
 }
@@ -149,7 +149,7 @@ pub async fn an_append_expects_the_number_of_entries(world: &impl Has<dyn TaskJo
     let mut owner = Owner::claim(&tasks, &task("t1")).await;
     owner.append_all([result(0), result(1), result(2)]).await;
     for expect in [0, 1, 2, 4, u64::MAX] {
-        let answer = tasks.append(owner.write(expect, result(7))).await;
+        let answer = tasks.append(&owner.write(expect, result(7))).await;
         assert_eq!(answer, Err(TaskError::Conflict), "{expect}");
     }
     assert_eq!(owner.entries().await, [result(0), result(1), result(2)]);
@@ -163,14 +163,14 @@ pub async fn the_last_entry_may_be_appended_again(world: &impl Has<dyn TaskJourn
     let mut owner = Owner::claim(&tasks, &task("t1")).await;
     owner.append_all([result(0), result(1)]).await;
     for _ in 0..2 {
-        assert_eq!(tasks.append(owner.write(1, result(1))).await, Ok(()));
+        assert_eq!(tasks.append(&owner.write(1, result(1))).await, Ok(()));
     }
-    let earlier = tasks.append(owner.write(0, result(0))).await;
+    let earlier = tasks.append(&owner.write(0, result(0))).await;
     assert_eq!(earlier, Err(TaskError::Conflict));
-    let other = tasks.append(owner.write(1, result(2))).await;
+    let other = tasks.append(&owner.write(1, result(2))).await;
     assert_eq!(other, Err(TaskError::Conflict));
     let next = Owner::claim(&tasks, &task("t1")).await;
-    let under_another_claim = tasks.append(next.write(1, result(1))).await;
+    let under_another_claim = tasks.append(&next.write(1, result(1))).await;
     assert_eq!(under_another_claim, Err(TaskError::Conflict));
     assert_eq!(owner.entries().await, [result(0), result(1)]);
 }
@@ -182,7 +182,7 @@ pub async fn of_many_appends_at_one_place_one_is_written(world: &impl Has<dyn Ta
     let appends: Vec<_> = (0..16)
         .map(|n| {
             let (tasks, write) = (tasks.clone(), owner.write(0, result(n)));
-            tokio::spawn(async move { tasks.append(write).await })
+            tokio::spawn(async move { tasks.append(&write).await })
         })
         .collect();
     let mut written = 0;

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use keybaton_messages::{TaskEpoch, TaskKey, TenantId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::journals::tasks::rows::{EntryHead, Kind, clear_number, is_claim};
 use crate::limits::{PRUNE_QUEUE_MAX, PRUNED_PER_BATCH_MAX};
@@ -78,47 +78,28 @@ impl Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place(u32);
 
-struct Cell {
-    /// `None`: free, or not yet committed.
-    committed: Option<Head>,
-    /// Where the batch's head of this task lies, if it has one.
-    changed: Option<u32>,
+impl Place {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
+/// What is committed. Every task that is about to write looks here, so that the writer must not
+/// hold them up while it carries out a batch.
 #[derive(Default)]
-struct Inner {
+struct Committed {
     /// Also of tasks whose creation is not yet committed.
     places: HashMap<TaskKey, Place>,
     /// One copy of every tenant's name, for the keys of `places`.
     tenants: HashSet<TenantId>,
-    cells: Vec<Cell>,
+    /// `None`: free, or not yet committed.
+    heads: Vec<Option<Head>>,
     free: Vec<Place>,
-    /// What the batch makes of tasks; `None` forgets one.
-    changed: Vec<(Place, Option<Head>)>,
-    forgotten: Vec<TaskKey>,
-    last_row: u64,
-    prune: VecDeque<u64>,
-    /// How many of the queue's first rows the present batch deletes.
-    pruning: usize,
 }
 
-impl Inner {
-    fn batch_head(&self, place: Place) -> Option<Head> {
-        let cell = &self.cells[place.0 as usize];
-        match cell.changed {
-            Some(at) => self.changed[at as usize].1,
-            None => cell.committed,
-        }
-    }
-
-    fn change(&mut self, place: Place, head: Option<Head>) {
-        let cell = &mut self.cells[place.0 as usize];
-        if let Some(at) = cell.changed {
-            self.changed[at as usize].1 = head;
-            return;
-        }
-        cell.changed = u32::try_from(self.changed.len()).ok();
-        self.changed.push((place, head));
+impl Committed {
+    fn head(&self, place: Place) -> Option<Head> {
+        self.heads[place.index()]
     }
 
     fn take_place(&mut self, key: &TaskKey) -> Place {
@@ -126,8 +107,8 @@ impl Inner {
             return *place;
         }
         let place = self.free.pop().unwrap_or_else(|| {
-            self.cells.push(Cell { committed: None, changed: None });
-            let last = self.cells.len() - 1;
+            self.heads.push(None);
+            let last = self.heads.len() - 1;
             Place(u32::try_from(last).expect("fewer tasks than fill the memory"))
         });
         let tenant = match self.tenants.get(&key.tenant) {
@@ -142,117 +123,161 @@ impl Inner {
         place
     }
 
-    /// Forgets all heads and takes these. Every task keeps its place: operations that wait for
-    /// their commit, or are about to be carried out again, name it.
-    fn replace(&mut self, tasks: Vec<(TaskKey, Head)>, last_row: u64, prune: VecDeque<u64>) {
-        self.cells.fill_with(|| Cell { committed: None, changed: None });
-        self.changed.clear();
-        self.forgotten.clear();
-        (self.last_row, self.prune, self.pruning) = (last_row, prune, 0);
-        for (key, head) in tasks {
-            let place = self.take_place(&key);
-            self.cells[place.0 as usize].committed = Some(head);
+    /// Forgets a task whose end is committed.
+    fn release(&mut self, key: &TaskKey) {
+        let place = self.places.get(key).copied();
+        if let Some(place) = place.filter(|place| self.head(*place).is_none()) {
+            self.places.remove(key);
+            self.free.push(place);
         }
-    }
-
-    fn commit(&mut self) {
-        for (place, head) in self.changed.drain(..) {
-            let cell = &mut self.cells[place.0 as usize];
-            cell.committed = head;
-            cell.changed = None;
-        }
-        for key in std::mem::take(&mut self.forgotten) {
-            let place = self.places.get(&key).copied();
-            if let Some(place) = place.filter(|p| self.cells[p.0 as usize].committed.is_none()) {
-                self.places.remove(&key);
-                self.free.push(place);
-            }
-        }
-        let pruned = std::mem::take(&mut self.pruning);
-        self.prune.drain(..pruned);
     }
 }
 
-/// All heads of one store.
+/// What the present batch makes of the tasks, and what it deletes.
+#[derive(Default)]
+struct Batch {
+    /// `None` forgets a task.
+    changed: Vec<(Place, Option<Head>)>,
+    /// By place: one more than where in `changed` its task lies, 0 if it does not.
+    found_at: Vec<u32>,
+    forgotten: Vec<TaskKey>,
+    last_row: u64,
+    prune: VecDeque<u64>,
+    /// How many of the queue's first rows the present batch deletes.
+    pruning: usize,
+}
+
+impl Batch {
+    fn at(&self, place: Place) -> Option<usize> {
+        (*self.found_at.get(place.index())? as usize).checked_sub(1)
+    }
+
+    /// As the batch has it; `committed` is asked if the batch has not changed it.
+    fn head(&self, place: Place, committed: impl FnOnce() -> Option<Head>) -> Option<Head> {
+        match self.at(place) {
+            Some(at) => self.changed[at].1,
+            None => committed(),
+        }
+    }
+
+    fn change(&mut self, place: Place, head: Option<Head>) {
+        if let Some(at) = self.at(place) {
+            self.changed[at].1 = head;
+            return;
+        }
+        self.changed.push((place, head));
+        if self.found_at.len() <= place.index() {
+            self.found_at.resize(place.index() + 1, 0);
+        }
+        self.found_at[place.index()] = u32::try_from(self.changed.len()).unwrap_or(u32::MAX);
+    }
+
+    /// Takes out what the batch has made.
+    fn take(&mut self) -> (Vec<(Place, Option<Head>)>, Vec<TaskKey>) {
+        let changed = std::mem::take(&mut self.changed);
+        for (place, _) in &changed {
+            self.found_at[place.index()] = 0;
+        }
+        let pruned = std::mem::take(&mut self.pruning);
+        self.prune.drain(..pruned);
+        (changed, std::mem::take(&mut self.forgotten))
+    }
+}
+
+/// All heads of one store. Who takes both locks takes that of the batch first.
 pub(crate) struct Heads {
     sealer: Arc<Sealer>,
-    inner: Mutex<Inner>,
+    batch: Mutex<Batch>,
+    committed: RwLock<Committed>,
 }
 
 impl Heads {
     pub(crate) fn new(sealer: Arc<Sealer>) -> Self {
-        Self { sealer, inner: Mutex::default() }
+        Self { sealer, batch: Mutex::default(), committed: RwLock::default() }
     }
 
     /// The task as last committed.
     pub(crate) fn committed(&self, key: &TaskKey) -> Option<(Place, Head)> {
-        let inner = self.inner.lock();
-        let place = *inner.places.get(key)?;
-        Some((place, inner.cells[place.0 as usize].committed?))
+        let committed = self.committed.read();
+        let place = *committed.places.get(key)?;
+        Some((place, committed.head(place)?))
     }
 
     /// The task as the present batch has it.
     pub(crate) fn batch_find(&self, key: &TaskKey) -> Option<(Place, Head)> {
-        let inner = self.inner.lock();
-        let place = *inner.places.get(key)?;
-        Some((place, inner.batch_head(place)?))
+        let batch = self.batch.lock();
+        let committed = self.committed.read();
+        let place = *committed.places.get(key)?;
+        Some((place, batch.head(place, || committed.head(place))?))
     }
 
     /// This life of the task as the present batch has it.
     pub(crate) fn batch_head(&self, place: Place, born: u64) -> Option<Head> {
-        let head = self.inner.lock().batch_head(place)?;
+        let batch = self.batch.lock();
+        let head = batch.head(place, || self.committed.read().head(place))?;
         (head.born == born).then_some(head)
     }
 
     /// What the batch makes of the task.
     pub(crate) fn change(&self, place: Place, head: Head) {
-        self.inner.lock().change(place, Some(head));
+        self.batch.lock().change(place, Some(head));
     }
 
     /// The batch creates a task.
     pub(crate) fn create(&self, key: &TaskKey, head: Head) {
-        let mut inner = self.inner.lock();
-        let place = inner.take_place(key);
-        inner.change(place, Some(head));
+        let mut batch = self.batch.lock();
+        let place = self.committed.write().take_place(key);
+        batch.change(place, Some(head));
     }
 
     /// The batch forgets a task.
     pub(crate) fn forget(&self, place: Place, key: &TaskKey) {
-        let mut inner = self.inner.lock();
-        inner.change(place, None);
-        inner.forgotten.push(key.clone());
+        let mut batch = self.batch.lock();
+        batch.change(place, None);
+        batch.forgotten.push(key.clone());
     }
 
     /// The number of the next row.
     pub(crate) fn next_row(&self) -> u64 {
-        let mut inner = self.inner.lock();
-        inner.last_row += 1;
-        inner.last_row
+        let mut batch = self.batch.lock();
+        batch.last_row += 1;
+        batch.last_row
     }
 
     /// Whether that many rows may still be queued for deleting.
     pub(crate) fn has_room_to_prune(&self, rows: usize) -> bool {
-        self.inner.lock().prune.len() + rows <= PRUNE_QUEUE_MAX
+        self.batch.lock().prune.len() + rows <= PRUNE_QUEUE_MAX
     }
 
     /// Queues rows to be deleted with later batches, oldest first.
     pub(crate) fn queue_pruning(&self, rows: Vec<u64>) {
-        let mut inner = self.inner.lock();
-        let room = PRUNE_QUEUE_MAX.saturating_sub(inner.prune.len());
-        inner.prune.extend(rows.into_iter().take(room));
+        let mut batch = self.batch.lock();
+        let room = PRUNE_QUEUE_MAX.saturating_sub(batch.prune.len());
+        batch.prune.extend(rows.into_iter().take(room));
     }
 
     /// Hides the entries before `tail`, whose rows are about to be pruned.
     pub(crate) fn cut_tail(&self, place: Place, born: u64, tail: u64) {
-        let mut guard = self.inner.lock();
-        let inner = &mut *guard;
-        let cell = &mut inner.cells[place.0 as usize];
-        let changed = cell.changed.map(|at| &mut inner.changed[at as usize].1);
-        let changed = changed.and_then(Option::as_mut);
-        for head in cell.committed.as_mut().into_iter().chain(changed) {
+        let mut batch = self.batch.lock();
+        let mut committed = self.committed.write();
+        let changed = batch.at(place).and_then(|at| batch.changed[at].1.as_mut());
+        for head in committed.heads[place.index()].as_mut().into_iter().chain(changed) {
             if head.born == born {
                 head.tail = head.tail.max(tail);
             }
+        }
+    }
+
+    /// Forgets all heads and takes these. Every task keeps its place: operations that wait for
+    /// their commit, or are about to be carried out again, name it.
+    fn replace(&self, tasks: Vec<(TaskKey, Head)>, last_row: u64, prune: VecDeque<u64>) {
+        let mut batch = self.batch.lock();
+        *batch = Batch { last_row, prune, ..Batch::default() };
+        let mut committed = self.committed.write();
+        committed.heads.fill(None);
+        for (key, head) in tasks {
+            let place = committed.take_place(&key);
+            committed.heads[place.index()] = Some(head);
         }
     }
 
@@ -279,15 +304,21 @@ impl Heads {
 impl Resident for Heads {
     fn before_commit(&self, tables: &mut Tables<'_>) -> Result<(), Fault> {
         let rows: Vec<u64> = {
-            let mut inner = self.inner.lock();
-            inner.pruning = inner.prune.len().min(PRUNED_PER_BATCH_MAX);
-            inner.prune.iter().take(inner.pruning).copied().collect()
+            let mut batch = self.batch.lock();
+            batch.pruning = batch.prune.len().min(PRUNED_PER_BATCH_MAX);
+            batch.prune.iter().take(batch.pruning).copied().collect()
         };
         rows.into_iter().try_for_each(|row| tables.remove_entry(row))
     }
 
     fn committed(&self) {
-        self.inner.lock().commit();
+        let mut batch = self.batch.lock();
+        let (changed, forgotten) = batch.take();
+        let mut committed = self.committed.write();
+        for (place, head) in changed {
+            committed.heads[place.index()] = head;
+        }
+        forgotten.iter().for_each(|key| committed.release(key));
     }
 
     fn reload(&self, reader: &mut Reader) -> Result<(), Fault> {
@@ -306,7 +337,7 @@ impl Resident for Heads {
                 None => {}
             }
         })?;
-        self.inner.lock().replace(tasks, last_row, prune);
+        self.replace(tasks, last_row, prune);
         Ok(())
     }
 }

@@ -71,8 +71,8 @@ impl TaskJournal for RedbTaskJournal {
         self.claimed(key, epoch)
     }
 
-    async fn append(&self, write: TaskWrite) -> Result<(), TaskError> {
-        let work = Append::prepare(&self.sealer, &self.heads, &write)?;
+    async fn append(&self, write: &TaskWrite) -> Result<(), TaskError> {
+        let work = Append::prepare(&self.sealer, &self.heads, write)?;
         match self.store.submit(work).await?? {
             Appended::Written => {
                 if has_checkpoint(&write.entry) {
@@ -80,7 +80,7 @@ impl TaskJournal for RedbTaskJournal {
                 }
                 Ok(())
             }
-            Appended::Behind => self.check_repeat(&write),
+            Appended::Behind => self.check_repeat(write),
         }
     }
 

@@ -4,7 +4,7 @@
 //! head is authenticated with the envelope. The pointer at the end is not: it only says where to
 //! look, and what is found there must be the entry with the index before.
 
-use keybaton_messages::{TaskEpoch, TaskKey, wire};
+use keybaton_messages::{TaskEpoch, TaskKey};
 use keybaton_ports::limits::TASK_VALUE_BYTES_MAX;
 use keybaton_ports::{CheckpointRef, Entry, TaskError, TaskSpec, TaskState};
 
@@ -153,9 +153,10 @@ pub(crate) fn seal_entry(
     head: EntryHead,
     entry: &Entry,
 ) -> Result<Vec<u8>, TaskError> {
-    let plain = wire::encode(ENTRY_SCHEMA, entry).map_err(|_| TaskError::TooLarge)?;
     let clear = head.to_bytes();
-    Ok(sealer.seal_with_room(whose(key), &entry_place(&clear), &plain, POINTER_BYTES))
+    sealer
+        .seal_value_with_room(whose(key), &entry_place(&clear), entry, POINTER_BYTES)
+        .map_err(|_| TaskError::TooLarge)
 }
 
 /// Puts the pointer behind a sealed entry, in the place of one that is there already.

@@ -30,12 +30,12 @@ impl TaskJournal for SimTasks {
         self.0.ask(call, move |world| at_once(world.tasks.claim(&key)), shown).await
     }
 
-    async fn append(&self, write_down: TaskWrite) -> Result<(), TaskError> {
+    async fn append(&self, write_down: &TaskWrite) -> Result<(), TaskError> {
         let call = write(TASKS, "append", self.0.words(|| format!("{write_down:?}")));
+        let write_down = write_down.clone();
         let append = move |world: &Arc<World>| {
-            let key = write_down.key.clone();
-            let appended = at_once(world.tasks.append(write_down));
-            appended.inspect(|()| world.appended(&key))
+            let appended = at_once(world.tasks.append(&write_down));
+            appended.inspect(|()| world.appended(&write_down.key))
         };
         self.0.ask(call, append, shown).await
     }
