@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use keybaton_evidence::{Evidence, budget};
+use keybaton_evidence::{Evidence, budget, command};
 use keybaton_rotation::Class;
 
 use crate::world::World;
@@ -79,7 +79,7 @@ fn about(class: Class) -> Evidence {
         ),
         method: "random histories around the production rules".to_owned(),
         unit: format!("seeds of {EVENTS} events"),
-        command: "KEYBATON_SEEDS=20000 cargo test -p keybaton-rotation --test world".to_owned(),
+        command: command("cargo test -p keybaton-rotation --test world"),
         notes: vec![
             "one node; crashes between any two lines, late and doubled answers, counts that lie, \
              operators, emergencies, clocks that jump"
