@@ -86,10 +86,19 @@ impl Home {
 
     /// Writes a file that the server and the test can read, and nobody else.
     pub fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        self.write_as(name, text, 0o600)
+    }
+
+    /// Writes a script that the server can start.
+    pub fn write_program(&self, name: &str, text: &str) -> Result<PathBuf> {
+        self.write_as(name, text, 0o700)
+    }
+
+    fn write_as(&self, name: &str, text: &str, mode: u32) -> Result<PathBuf> {
         let path = self.path().join(name);
         let fault = || format!("cannot write {}", path.display());
         let mut file = File::create(&path).with_context(fault)?;
-        file.set_permissions(Permissions::from_mode(0o600)).with_context(fault)?;
+        file.set_permissions(Permissions::from_mode(mode)).with_context(fault)?;
         file.write_all(text.as_bytes()).with_context(fault)?;
         self.hand_over(&path)?;
         Ok(path)

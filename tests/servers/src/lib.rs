@@ -6,7 +6,7 @@
 //! | [`program`] | which servers are on this machine, from where, which version? |
 //! | [`missing`] | what does a test do when a server is not there? |
 //! | [`process`] | how is any server started, killed, paused, resumed, restarted? |
-//! | [`postgres`] | what is particular about each of them? |
+//! | [`postgres`], [`mod@redis`], [`vault`] | what is particular about each of them? |
 //!
 //! ```no_run
 //! use keybaton_servers::{Postgres, unless_missing};
@@ -40,10 +40,18 @@ pub mod postgres;
 #[cfg(feature = "start")]
 pub mod process;
 #[cfg(feature = "start")]
+pub mod redis;
+#[cfg(feature = "start")]
 mod tree;
+#[cfg(feature = "start")]
+pub mod vault;
 
+#[cfg(feature = "start")]
+pub use self::redis::{Redis, RedisConfig};
 pub use missing::{Missing, unless_missing};
 #[cfg(feature = "start")]
 pub use postgres::Postgres;
 #[cfg(feature = "start")]
 pub use process::Server;
+#[cfg(feature = "start")]
+pub use vault::Vault;

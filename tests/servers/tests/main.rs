@@ -5,3 +5,5 @@
 
 mod general;
 mod postgres;
+mod redis;
+mod vault;
