@@ -9,7 +9,7 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 use crate::blocking::wait_for;
 use crate::limits::{ANSWER_MAX, PROBE_MAX};
 use crate::process::{Home, Launch, Port, Server, on_free_ports};
-use crate::program::Kind;
+use crate::program::{Found, Kind};
 
 /// The user who may do everything.
 pub const ADMIN: &str = "keybaton";
@@ -19,6 +19,9 @@ const PASSWORD: &str = "postgres-of-a-test";
 
 /// The database that is always there.
 pub const DATABASE: &str = "postgres";
+
+/// What a standby calls itself.
+pub const STANDBY: &str = "standby";
 
 /// Settings of every server. `fsync` and `synchronous_commit` as in production, small memory.
 const SETTINGS: [(&str, &str); 7] = [
@@ -37,7 +40,7 @@ pub struct Postgres {
     server: Server,
     port: Port,
     password_file: PathBuf,
-    version: String,
+    found: Found,
 }
 
 /// The rows of an answer, as text.
@@ -59,27 +62,74 @@ impl Postgres {
     /// As [`Postgres::start`].
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
         let found = Kind::Postgres.find().ok_or_else(|| Kind::Postgres.missing())?;
-        on_free_ports(|[port]| Self::start_on(port, &found.program, &found.version, settings))
+        on_free_ports(|[port]| Self::start_on(port, &found, settings))
     }
 
-    fn start_on(
-        port: Port,
-        program: &Path,
-        version: &str,
-        settings: &[(&str, &str)],
-    ) -> Result<Self> {
+    fn start_on(port: Port, found: &Found, settings: &[(&str, &str)]) -> Result<Self> {
         let home = Home::make()?;
         let password_file = home.write("password", PASSWORD)?;
-        let data = home.path().join("data");
         // Nothing is lost if the machine goes down now, so the fresh directory is not synced.
-        let make = Launch::new(program.with_file_name("initdb"))
+        let make = Launch::new(found.program.with_file_name("initdb"))
             .args(["--username", ADMIN, "--auth", "scram-sha-256", "--encoding", "UTF8"])
             .args(["--locale", "C", "--no-sync", "--no-instructions"])
-            .args([Path::new("--pwfile"), &password_file, Path::new("--pgdata"), &data]);
+            .args([Path::new("--pwfile"), &password_file])
+            .args([Path::new("--pgdata"), &home.path().join("data")]);
         home.run(&make)?;
+        Self::start_in(home, port, found, settings)
+    }
+
+    /// Starts a standby that follows this one, with these settings besides the usual ones. It
+    /// answers reads; [`Postgres::promote`] makes it a server of its own.
+    ///
+    /// Its name as a follower, for `synchronous_standby_names`, is [`STANDBY`].
+    ///
+    /// # Errors
+    /// [`Missing`](crate::Missing) where the installation has no `pg_basebackup`; otherwise why it
+    /// did not start.
+    pub fn standby(&self, settings: &[(&str, &str)]) -> Result<Self> {
+        let copy = self.found.program.with_file_name("pg_basebackup");
+        if !copy.is_file() {
+            return Err(Kind::Postgres.missing().into());
+        }
+        on_free_ports(|[port]| {
+            let home = Home::make()?;
+            // Read by the copying, and then by the standby at every start.
+            let pass = home.write("pgpass", &format!("*:*:*:*:{PASSWORD}\n"))?;
+            let source = format!(
+                "host=127.0.0.1 port={} user={ADMIN} passfile={} application_name={STANDBY}",
+                self.port.number,
+                pass.display(),
+            );
+            let make = Launch::new(&copy)
+                .args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"])
+                .args(["--no-sync", "--dbname", &source, "--pgdata"])
+                .args([home.path().join("data")]);
+            home.run(&make)?;
+            Self::start_in(home, port, &self.found, settings)
+        })
+    }
+
+    /// Makes a standby a server of its own, and waits until it takes writes.
+    ///
+    /// # Errors
+    /// When it is no standby.
+    pub fn promote(&self) -> Result<()> {
+        self.query_as_admin("select pg_promote()")?;
+        self.server.wait_until("promoted", || {
+            let answer = self.query_as_admin("select pg_is_in_recovery()")?;
+            if answer != [[Some("f".to_owned())]] {
+                bail!("it is still a standby");
+            }
+            Ok(())
+        })
+    }
+
+    fn start_in(home: Home, port: Port, found: &Found, settings: &[(&str, &str)]) -> Result<Self> {
+        let password_file = home.write("password", PASSWORD)?;
         let number = port.number;
-        let mut launch = Launch::new(program);
-        launch = launch.args([Path::new("-D"), &data]).args(["-p", &number.to_string()]);
+        let mut launch = Launch::new(&found.program)
+            .args([Path::new("-D"), &home.path().join("data")])
+            .args(["-p", &number.to_string()]);
         for (name, value) in SETTINGS.iter().chain(settings) {
             launch = launch.args(["-c", &format!("{name}={value}")]);
         }
@@ -88,7 +138,7 @@ impl Postgres {
             wait_for(async { tokio::time::timeout(PROBE_MAX, answer).await? }).map(drop)
         };
         let server = Server::start(Kind::Postgres.name(), home, launch, Box::new(probe))?;
-        Ok(Self { server, port, password_file, version: version.to_owned() })
+        Ok(Self { server, port, password_file, found: found.clone() })
     }
 
     /// Where to reach a database as a user; there is no password in it.
@@ -118,7 +168,7 @@ impl Postgres {
     /// Its version, such as `16.14`.
     #[must_use]
     pub fn version(&self) -> &str {
-        &self.version
+        &self.found.version
     }
 
     /// The process: its id, its log, its directory.

@@ -1,5 +1,7 @@
 //! What holds for any server, shown with one that is always there: a shell.
 
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use keybaton_servers::limits::SIGNAL_MAX;
@@ -105,4 +107,39 @@ fn a_restarted_server_finds_its_directory() {
     assert_ne!(server.pid(), first);
     let lives = || std::fs::read_to_string(server.directory().join("lives")).expect("there");
     wait_until("the second life is written down", || lives() == "life\nlife\n");
+}
+
+/// The environment variable that makes a test stay until it is killed, and with the file into which
+/// it writes the process id of its server.
+const STAY: &str = "KEYBATON_SERVERS_STAY";
+
+#[test]
+fn a_server_dies_with_its_test() {
+    if let Some(file) = std::env::var_os(STAY) {
+        let server = shell("echo ready; mkfifo never; exec cat never").expect("started");
+        let pid = server.pid().expect("it runs");
+        std::fs::write(file, format!("{pid}\n")).expect("written");
+        // Ends when the other side of the pipe does, so that nothing stays for ever.
+        let mut rest = String::new();
+        std::io::stdin().read_to_string(&mut rest).expect("read");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("pid");
+    let mut test = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "general::a_server_dies_with_its_test"])
+        .env(STAY, &file)
+        // What a killed test leaves behind goes with this one.
+        .env("TMPDIR", directory.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("started");
+    let text = || std::fs::read_to_string(&file).unwrap_or_default();
+    wait_until("the other test has its server", || text().ends_with('\n'));
+    let pid = text().trim().parse().expect("a process id");
+    assert!(matches!(state(pid), Some('S' | 'R' | 'D')), "{:?}", state(pid));
+    test.kill().expect("killed");
+    test.wait().expect("reaped");
+    wait_until("its server is gone", || matches!(state(pid), None | Some('Z')));
 }

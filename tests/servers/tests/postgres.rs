@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keybaton_servers::postgres::{ADMIN, DATABASE, Rows};
+use keybaton_servers::postgres::{ADMIN, DATABASE, Rows, STANDBY};
 use keybaton_servers::{Postgres, unless_missing};
 use tokio_postgres::NoTls;
 
@@ -84,4 +84,26 @@ fn two_servers_do_not_meet() {
     assert_ne!(first.port(), second.port());
     first.query_as_admin("create table t (n int)").expect("made");
     assert!(second.query_as_admin("select n from t").is_err());
+}
+
+#[test]
+fn a_standby_that_confirms_every_commit_has_lost_nothing_when_it_takes_over() {
+    let Some(first) = unless_missing(Postgres::start()) else { return };
+    let Some(second) = unless_missing(first.standby(&[])) else { return };
+    let name = format!("alter system set synchronous_standby_names = '{STANDBY}'");
+    first.query_as_admin(&name).expect("set");
+    first.query_as_admin("select pg_reload_conf()").expect("read again");
+    let confirms = || {
+        let answer = first.query_as_admin("select sync_state from pg_stat_replication")?;
+        anyhow::ensure!(answer == one("sync"), "{answer:?}");
+        Ok(())
+    };
+    first.server().wait_until("followed in step", confirms).expect("followed");
+    first.query_as_admin("create table t (n int); insert into t values (7)").expect("confirmed");
+    let refused = second.query_as_admin("insert into t values (8)").expect_err("it follows");
+    assert!(format!("{refused:#}").contains("read-only"), "{refused:#}");
+    first.kill().expect("killed");
+    second.promote().expect("promoted");
+    assert_eq!(second.query_as_admin("select n from t").expect("read"), one("7"));
+    second.query_as_admin("insert into t values (8)").expect("it takes writes");
 }
