@@ -189,6 +189,20 @@ impl Vault {
         call(self.api.number, method, path, token, body, ANSWER_MAX)
     }
 
+    /// Mounts a key-value engine, version 2, and waits until it takes writes: it prepares itself
+    /// after the mount has been answered.
+    ///
+    /// # Errors
+    /// When something is mounted there.
+    pub fn mount_kv(&self, path: &str) -> Result<()> {
+        let mount = json!({ "type": "kv", "options": { "version": "2" } });
+        self.request_as_root("POST", &format!("sys/mounts/{path}"), Some(&mount))?;
+        let config = format!("{path}/config");
+        self.server.wait_until("mounted", || {
+            self.request_as_root("POST", &config, Some(&json!({}))).map(drop)
+        })
+    }
+
     /// Kills it and its plugins with SIGKILL and waits until they are gone.
     ///
     /// # Errors
@@ -239,9 +253,10 @@ fn launch(program: &Path, home: Home, [api, cluster]: [u16; 2]) -> Result<Server
     let lines = format!(
         "storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"one\"\n  \
            performance_multiplier = 1\n}}\n\
-         listener \"tcp\" {{\n  address = \"127.0.0.1:{api}\"\n  tls_disable = true\n}}\n\
+         listener \"tcp\" {{\n  address = \"127.0.0.1:{api}\"\n  \
+           cluster_address = \"127.0.0.1:{cluster}\"\n  tls_disable = true\n}}\n\
          api_addr = \"http://127.0.0.1:{api}\"\n\
-         cluster_addr = \"http://127.0.0.1:{cluster}\"\n\
+         cluster_addr = \"https://127.0.0.1:{cluster}\"\n\
          plugin_directory = \"{}\"\n\
          disable_mlock = true\n\
          log_level = \"warn\"\n",

@@ -16,8 +16,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 #[test]
 fn what_was_written_survives_a_kill_behind_the_seal() {
     let Some(vault) = unless_missing(Vault::start()) else { return };
-    let mount = json!({ "type": "kv", "options": { "version": "2" } });
-    vault.request_as_root("POST", "sys/mounts/secret", Some(&mount)).expect("mounted");
+    vault.mount_kv("secret").expect("mounted");
     let value = json!({ "data": { "key": "k1" } });
     vault.request_as_root("POST", "secret/data/t1/a", Some(&value)).expect("written");
     let address = vault.address();
