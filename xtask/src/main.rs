@@ -1,4 +1,4 @@
-//! What a person or CI runs: `cargo xtask test | verify | fix | bench | loom | prove`.
+//! What a person or CI runs: `cargo xtask test | verify | fix | bench | loom | prove | servers`.
 //!
 //! Every step is announced by one line and ends with one; what a step prints goes through
 //! unchanged. The exit code is 0 exactly when everything that ran was right.
@@ -11,6 +11,7 @@ mod bench;
 mod loom;
 mod outcome;
 mod prove;
+mod servers;
 mod shell;
 mod simulation;
 mod tests;
@@ -51,6 +52,9 @@ enum Task {
     Loom,
     /// Proves every claim for as long as you want, and writes docs/evidence.md
     Prove(prove::Options),
+    /// Obtains the servers that tests start (Postgres, Redis, Valkey, Vault), without a container
+    /// engine, and prints what is there
+    Servers(servers::Options),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&shell, &options),
         Task::Loom => loom::run(&shell),
         Task::Prove(options) => prove::run(&shell, &options),
+        Task::Servers(options) => servers::run(&shell, &options),
     });
     match result {
         Ok(outcome) => outcome.report(),

@@ -49,6 +49,14 @@ impl Outcome {
         counts
     }
 
+    /// Counts so many tests that returned early as not run, which a test runner calls "ignored".
+    pub fn discount(&mut self, tests: usize) {
+        let sum = self.tests.get_or_insert_default();
+        let tests = sum.passed.min(u64::try_from(tests).unwrap_or(u64::MAX));
+        sum.passed -= tests;
+        sum.ignored += tests;
+    }
+
     /// Adds another task's outcome.
     pub fn absorb(&mut self, other: Self) {
         self.failed.extend(other.failed);
