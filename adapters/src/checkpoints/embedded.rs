@@ -76,10 +76,10 @@ impl CheckpointStore for EmbeddedCheckpoints {
     }
 }
 
-fn whose(task: &TaskKey) -> Whose<'_> {
+pub(super) fn whose(task: &TaskKey) -> Whose<'_> {
     Whose::Tenant(Purpose::Checkpoints, &task.tenant)
 }
 
-fn place(key: &RowKey) -> Place<'_> {
+pub(super) fn place(key: &RowKey) -> Place<'_> {
     Place { table: TABLE, key: key.as_bytes(), clear: &[], schema: CHECKPOINT_SCHEMA }
 }

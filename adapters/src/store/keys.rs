@@ -158,6 +158,10 @@ impl Keyring {
         }
     }
 
+    pub(crate) fn into_master(self) -> MasterKey {
+        self.master
+    }
+
     /// Names the master key in every envelope, so that a wrong one is told from a damaged value.
     pub(crate) fn id(&self) -> [u8; 4] {
         self.id
