@@ -159,7 +159,7 @@ impl CheckpointStore for PostgresCheckpoints {
         };
         let sealed: &[u8] = match rows.first() {
             Some(row) => row.get(0),
-            None => return Err(Refusal::denied(Denial::NotFound, "the checkpoint is gone")),
+            None => return Err(corrupt("the bytes that the reference names are not there")),
         };
         if <[u8; 32]>::from(Sha256::digest(sealed)) != *digest {
             return Err(corrupt("its bytes are not the ones that were written"));
@@ -218,7 +218,8 @@ fn key_of(task: &TaskKey, digest: &[u8; 32]) -> String {
 
 /// What makes a tenant's partition, once, whoever is first. Nothing happens if it is there.
 fn partition_of(tenant: &TenantId, suffix: &str) -> String {
-    // Checked names hold no quote; it is doubled all the same.
+    // A policy for a role is one for its members too, and keybaton's user is a member of all: hence
+    // the comparison with the present user. Checked names hold no quote; it is doubled all the same.
     let name = tenant.as_str().replace('\'', "''");
     format!(
         "begin;
@@ -236,7 +237,8 @@ fn partition_of(tenant: &TenantId, suffix: &str) -> String {
                 grant usage on schema keybaton to keybaton_{suffix};
                 grant select, insert, delete on keybaton.checkpoint_{suffix} to keybaton_{suffix};
                 create policy own_tenant on keybaton.checkpoint_{suffix} to keybaton_{suffix}
-                    using (tenant = '{name}') with check (tenant = '{name}');
+                    using (tenant = '{name}' and current_user = 'keybaton_{suffix}')
+                    with check (tenant = '{name}' and current_user = 'keybaton_{suffix}');
             end if;
         end $make$;
         commit"

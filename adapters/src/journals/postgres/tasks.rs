@@ -31,7 +31,8 @@ use crate::store::{Broken, Down, Sealer, SystemEntropy};
 
 const CREATE: &str = "insert into keybaton.task (tenant, task, born, spec) values ($1, $2, $3, $4)
     on conflict do nothing";
-const CLAIM: &str = "update keybaton.task set epoch = epoch + 1 where tenant = $1 and task = $2";
+const CLAIM: &str = "update keybaton.task set epoch = epoch + 1 where tenant = $1 and task = $2
+    returning epoch";
 const TASK: &str = "select t.tenant, t.task, t.epoch, t.rev, t.tail, t.checkpoint, t.spec, s.body,
         t.born
     from keybaton.task t left join keybaton.task_entry s
@@ -50,14 +51,16 @@ const APPEND: &str = "with moved as (
             state = case when $8 then rev else state end,
             has_ended = case when $8 then $9 else has_ended end
         where tenant = $1 and task = $2 and epoch = $3 and rev = $4 and born = $5 returning 1)
-    insert into keybaton.task_entry (tenant, task, idx, body) select $1, $2, $4, $6 from moved";
+    insert into keybaton.task_entry (tenant, task, idx, body) select $1, $2, $4, $6 from moved
+    returning 1";
 const PRUNE: &str = "with moved as (
         update keybaton.task set tail = checkpoint - $3
         where tenant = $1 and task = $2 and checkpoint - tail >= $4 returning tail, state)
     delete from keybaton.task_entry e using moved
     where e.tenant = $1 and e.task = $2 and e.idx < moved.tail
         and e.idx is distinct from moved.state";
-const FORGET: &str = "delete from keybaton.task where tenant = $1 and task = $2 and has_ended";
+const FORGET: &str = "delete from keybaton.task where tenant = $1 and task = $2 and has_ended
+    returning 1";
 
 // Changes nothing, and waits for the standby like any other write.
 const CONFIRM: &str = "update keybaton.task set rev = rev where tenant = $1 and task = $2";
@@ -88,13 +91,13 @@ impl PostgresTaskJournal {
         Self { pool, sealer, born: DashMap::new() }
     }
 
-    /// Runs one statement that writes; says how many rows it changed.
-    async fn write(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, Down> {
+    /// Runs one statement that writes; the answer is what it returns of each row it changed.
+    async fn write(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Down> {
         let client = self.pool.take().await?;
         let doubts = self.pool.doubts();
         let done = self.pool.in_time(async {
             let statement = client.prepare_cached(sql).await?;
-            client.execute(&statement, values).await
+            client.query(&statement, values).await
         });
         match done.await {
             Some(Ok(rows)) if self.pool.doubts() == doubts => Ok(rows),
@@ -244,7 +247,7 @@ impl PostgresTaskJournal {
             &kind.is_state(),
             &(kind == Kind::Ended),
         ];
-        Ok(self.write(APPEND, &values).await? == 1)
+        Ok(!self.write(APPEND, &values).await?.is_empty())
     }
 
     /// Deletes what is far behind the newest checkpoint. It is not needed to go on, so that a
@@ -289,12 +292,12 @@ impl TaskJournal for PostgresTaskJournal {
 
     async fn claim(&self, key: &TaskKey) -> Result<Claimed, TaskError> {
         let values: [Value; 2] = [&key.tenant.as_str(), &key.task.as_str()];
-        if self.write(CLAIM, &values).await? == 0 {
-            return Err(TaskError::NotFound);
-        }
+        let claimed = self.write(CLAIM, &values).await?;
+        let epoch = claimed.first().ok_or(TaskError::NotFound)?.get(0);
         // From here on nobody else appends, unless somebody claims it in turn.
         let task = self.find(key).await?;
-        let row = self.open_row(&task)?;
+        let mut row = self.open_row(&task)?;
+        row.epoch = TaskEpoch(unsigned(epoch));
         let Some(index) = task.checkpoint else {
             if task.tail > 0 {
                 return Err(TaskError::Corrupt("its first entries are missing".into()));
@@ -363,7 +366,7 @@ impl TaskJournal for PostgresTaskJournal {
     async fn forget(&self, key: &TaskKey) -> Result<(), TaskError> {
         let values: [Value; 2] = [&key.tenant.as_str(), &key.task.as_str()];
         // Its entries go with it.
-        if self.write(FORGET, &values).await? == 1 {
+        if !self.write(FORGET, &values).await?.is_empty() {
             self.born.remove(key);
             return Ok(());
         }

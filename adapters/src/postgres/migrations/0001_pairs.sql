@@ -96,10 +96,10 @@ create table keybaton.outbox (
 );
 
 -- Ends the transaction unless every row that should have been written was.
-create function keybaton.demand(found bigint, wanted bigint) returns void language plpgsql as $$
+create function keybaton.demand(written bigint, wanted bigint) returns void language plpgsql as $$
 begin
-    if found <> wanted then
-        raise exception 'compare-and-set lost: % of % rows', found, wanted using errcode = 'KB001';
+    if written <> wanted then
+        raise exception 'compare-and-set lost: % of % rows', written, wanted using errcode = 'KB001';
     end if;
 end $$;
 
