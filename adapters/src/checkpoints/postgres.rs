@@ -225,21 +225,25 @@ fn partition_of(tenant: &TenantId, suffix: &str) -> String {
         "begin;
         select pg_advisory_xact_lock(hashtextextended('keybaton_{suffix}', 0));
         do $make$ begin
-            if to_regclass('keybaton.checkpoint_{suffix}') is null then
-                create table keybaton.checkpoint_{suffix}
-                    partition of keybaton.checkpoint for values in ('{name}');
-                alter table keybaton.checkpoint_{suffix} enable row level security;
-                alter table keybaton.checkpoint_{suffix} force row level security;
-                if not exists (select from pg_roles where rolname = 'keybaton_{suffix}') then
-                    create role keybaton_{suffix} nologin;
-                end if;
-                grant keybaton_{suffix} to current_user;
-                grant usage on schema keybaton to keybaton_{suffix};
-                grant select, insert, delete on keybaton.checkpoint_{suffix} to keybaton_{suffix};
-                create policy own_tenant on keybaton.checkpoint_{suffix} to keybaton_{suffix}
-                    using (tenant = '{name}' and current_user = 'keybaton_{suffix}')
-                    with check (tenant = '{name}' and current_user = 'keybaton_{suffix}');
+            if exists (select from pg_tables
+                    where schemaname = 'keybaton' and tablename = 'checkpoint_{suffix}')
+                and exists (select from pg_roles where rolname = 'keybaton_{suffix}') then
+                return;
             end if;
+            create table if not exists keybaton.checkpoint_{suffix}
+                partition of keybaton.checkpoint for values in ('{name}');
+            alter table keybaton.checkpoint_{suffix} enable row level security;
+            alter table keybaton.checkpoint_{suffix} force row level security;
+            if not exists (select from pg_roles where rolname = 'keybaton_{suffix}') then
+                create role keybaton_{suffix} nologin;
+            end if;
+            grant keybaton_{suffix} to current_user;
+            grant usage on schema keybaton to keybaton_{suffix};
+            grant select, insert, delete on keybaton.checkpoint_{suffix} to keybaton_{suffix};
+            drop policy if exists own_tenant on keybaton.checkpoint_{suffix};
+            create policy own_tenant on keybaton.checkpoint_{suffix} to keybaton_{suffix}
+                using (tenant = '{name}' and current_user = 'keybaton_{suffix}')
+                with check (tenant = '{name}' and current_user = 'keybaton_{suffix}');
         end $make$;
         commit"
     )

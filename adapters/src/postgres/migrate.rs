@@ -44,8 +44,14 @@ async fn number(
     client: &impl deadpool_postgres::GenericClient,
 ) -> Result<Option<i64>, PostgresError> {
     let failed = |error: tokio_postgres::Error| PostgresError::from_statement(&error);
+    // Read as rows: a look-up by name may answer from what this session knew before it waited for
+    // the lock.
     let exists = client
-        .query_one("select to_regclass('keybaton.migration') is not null", &[])
+        .query_one(
+            "select exists (select from pg_tables
+                where schemaname = 'keybaton' and tablename = 'migration')",
+            &[],
+        )
         .await
         .map_err(failed)?;
     if !exists.get::<_, bool>(0) {

@@ -82,9 +82,9 @@ async fn a_kill_inside_a_transaction_writes_nothing_and_the_same_transaction_suc
     let mut writer = Writer::provisioned(store.journal.clone(), "n1", pair("acme"), 1).await;
     let transaction = traced(&mut writer);
 
-    // A reader that never ends keeps the outbox from being written: the commit is on its way.
+    // Somebody holds the pair's row: the transaction waits in the middle, its commit behind it.
     let blocker = session(&place, &database).await;
-    let block = "begin; lock table keybaton.outbox in access exclusive mode";
+    let block = "begin; select from keybaton.pair for update";
     blocker.batch_execute(block).await.expect("locked");
     let written = commit(&store, &transaction);
     let waiting = "select count(*) from pg_locks where not granted";
@@ -112,13 +112,16 @@ async fn a_paused_server_is_said_to_be_away_in_time_and_all_goes_on_afterwards()
     let mut writer = Writer::provisioned(store.journal.clone(), "n1", pair("acme"), 1).await;
     let transaction = traced(&mut writer);
     place.server.pause().expect("paused");
-    let answer = store.journal.commit(transaction.clone()).await;
-    assert!(
-        matches!(answer, Err(CommitError::Unavailable(_) | CommitError::Unknown(_))),
-        "{answer:?}"
+    let (asked, at) = (transaction.clone(), pair("acme"));
+    let (written, read, preflight) = tokio::join!(
+        store.journal.commit(asked),
+        store.journal.load(&at),
+        store.checkpoints.preflight(),
     );
-    assert!(matches!(store.journal.load(&pair("acme")).await, Err(Refusal::Busy { .. })));
-    assert!(store.checkpoints.preflight().await.is_err());
+    let is_away = matches!(written, Err(CommitError::Unavailable(_) | CommitError::Unknown(_)));
+    assert!(is_away, "{written:?}");
+    assert!(matches!(read, Err(Refusal::Busy { .. })), "{read:?}");
+    assert!(preflight.is_err());
     place.server.resume().expect("resumed");
     assert_eq!(ask_again(&store, &transaction).await, Ok(Rev(2)));
     is_written_once(&store).await;

@@ -73,7 +73,7 @@ impl Place {
 
     /// The same with a wait that a test can afford to see the end of.
     fn impatient(&self, database: &str) -> PostgresSettings {
-        PostgresSettings { answer_wait_max: Duration::from_secs(5), ..self.settings(database) }
+        PostgresSettings { answer_wait_max: Duration::from_secs(20), ..self.settings(database) }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use keybaton_adapters::postgres::{Postgres, PostgresError, PostgresSettings};
 use keybaton_adapters::store::MasterKey;
-use keybaton_ports::Clock;
 use keybaton_tests::conformance::records::{Writer, pair};
 
 use crate::postgres::{key, open_at, shared};

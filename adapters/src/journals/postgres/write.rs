@@ -109,7 +109,7 @@ pub(super) async fn write(
 }
 
 macro_rules! columns {
-    ($name:ident($sql:expr) { $($column:ident: $kind:ty),* }) => {
+    ($(#[$about:meta])* $name:ident($sql:expr) { $($column:ident: $kind:ty),* }) => {
         /// One array for each column.
         #[derive(Default)]
         struct $name {
@@ -117,7 +117,7 @@ macro_rules! columns {
         }
 
         impl $name {
-            #[expect(clippy::too_many_arguments, reason = "one for each column of a table")]
+            $(#[$about])*
             fn add(&mut self, $($column: $kind),*) {
                 $(self.$column.push($column);)*
             }
@@ -144,13 +144,17 @@ macro_rules! columns {
     };
 }
 
-columns!(Pairs(PAIRS) {
+columns!(
+    #[expect(clippy::too_many_arguments, reason = "one for each column of the table")]
+    Pairs(PAIRS) {
     tenant: String, provider: String, seen: i64, seen_epoch: i64, seen_rev: i64, epoch: i64,
     rev: i64, owner_node: Option<String>, owner_incarnation: Option<i64>,
     last_txn: Option<Vec<u8>>, next_rotate_at_ms: Option<i64>, has_work: bool,
     record: Option<Vec<u8>>, audit_head: Option<Vec<u8>>
 });
-columns!(Versions(VERSIONS) {
+columns!(
+    #[expect(clippy::too_many_arguments, reason = "one for each column of the table")]
+    Versions(VERSIONS) {
     tenant: String, provider: String, v: i64, status: &'static str, label: Option<String>,
     key_id: Option<String>, fp: Option<Vec<u8>>
 });
@@ -160,7 +164,9 @@ columns!(GrantsGone(GRANTS_GONE) {
 columns!(Grants(GRANTS) {
     tenant: String, provider: String, v: i64, node: String, id: Vec<u8>, incarnation: i64
 });
-columns!(Audit(AUDIT) {
+columns!(
+    #[expect(clippy::too_many_arguments, reason = "one for each column of the table")]
+    Audit(AUDIT) {
     tenant: String, provider: String, seq: i64, prev: Vec<u8>, hash: Vec<u8>, kind: String,
     dedupe: String, body: Vec<u8>
 });
