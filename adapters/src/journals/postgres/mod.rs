@@ -8,7 +8,8 @@
 //! Everybody who waits is written in one transaction. Each pair is locked, read, changed in memory
 //! by the same rules as in the embedded store, and written back with a compare-and-set; unique
 //! indexes and triggers refuse what no node may ever write. Nothing is kept in memory between two
-//! transactions, so that several nodes may write.
+//! transactions, so that several nodes may write. There is no NOTIFY: nobody here would listen, and
+//! the server lets only one transaction with a notification commit at a time.
 //!
 //! **Invariant:** when the commit was not sent, nothing was written; once it was sent, only an
 //! answer of the server says how it ended.
