@@ -12,6 +12,7 @@ mod clock;
 mod embedded;
 pub mod journals;
 pub mod limits;
+pub mod postgres;
 pub mod providers;
 pub mod secrets;
 pub mod store;

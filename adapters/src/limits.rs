@@ -75,3 +75,26 @@ pub const FREE_BYTES_MIN: u64 = 32 * 1024 * 1024;
 /// Longest line of an audit file, in bytes. A record is some hundred bytes; its note names at most
 /// some thousand grants.
 pub const AUDIT_LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Connections to Postgres. One writes for everybody; the others read, and write checkpoints. More
+/// would only wait for each other in the server, which has a hundred for all of its users.
+pub const POSTGRES_CONNECTIONS_MAX: usize = 8;
+
+/// Longest wait for an answer of Postgres. A commit takes milliseconds, with a synchronous standby
+/// on another continent some hundred; after ten seconds the server is taken to be away, and a
+/// failover takes about that long anyway.
+pub const POSTGRES_ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Longest wait for a connection to one host: several are tried within the wait for an answer.
+pub const POSTGRES_CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// Most operations that one transaction in Postgres carries. Its cost is a round trip and a sync;
+/// with 500 in it, both have fallen below the cost of the rows.
+pub const POSTGRES_BATCH_MAX: usize = 512;
+
+/// Largest password file, in bytes: tokens of managed databases are some kilobytes long.
+pub const PASSWORD_FILE_BYTES_MAX: u64 = 16 * 1024;
+
+/// Tasks whose life is remembered, so that an append needs no look first. One takes about 200
+/// bytes; ten thousand tasks run at once.
+pub const TASK_LIVES_KEPT: usize = 65_536;

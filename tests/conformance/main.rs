@@ -4,6 +4,7 @@
 mod audit_file;
 mod embedded;
 mod fakes;
+mod postgres;
 mod provider;
 mod store_disk;
 mod store_opening;

@@ -1,5 +1,7 @@
 //! Checkpoint stores.
 
 mod embedded;
+mod postgres;
 
 pub use embedded::EmbeddedCheckpoints;
+pub use postgres::PostgresCheckpoints;

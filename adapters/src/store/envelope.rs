@@ -97,6 +97,11 @@ impl Sealer {
         Self { keyring: Keyring::new(master, store_id), store_id }
     }
 
+    /// Gives the master key back, for a store of another id.
+    pub(crate) fn into_master(self) -> MasterKey {
+        self.keyring.into_master()
+    }
+
     pub(crate) fn keyring(&self) -> &Keyring {
         &self.keyring
     }

@@ -119,8 +119,10 @@ pub(crate) enum Purpose {
     Records,
     /// A tenant's secrets.
     Secrets,
-    /// A tenant's tasks, the outcomes of their steps and their checkpoints.
+    /// A tenant's tasks, the outcomes of their steps, and checkpoints that stand beside them.
     Tasks,
+    /// A tenant's checkpoints in a store of their own.
+    Checkpoints,
 }
 
 impl Purpose {
@@ -129,6 +131,7 @@ impl Purpose {
             Self::Records => "records",
             Self::Secrets => "secrets",
             Self::Tasks => "tasks",
+            Self::Checkpoints => "checkpoints",
         }
     }
 }
@@ -153,6 +156,10 @@ impl Keyring {
             salt: store_id,
             master,
         }
+    }
+
+    pub(crate) fn into_master(self) -> MasterKey {
+        self.master
     }
 
     /// Names the master key in every envelope, so that a wrong one is told from a damaged value.

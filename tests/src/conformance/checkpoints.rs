@@ -10,8 +10,8 @@ use crate::conformance::task_entries::{task, task_of};
 /// Runs every case of the port `CheckpointStore`.
 #[macro_export]
 macro_rules! checkpoints_conformance {
-    ($open:path) => {
-        $crate::conformance_cases! { checkpoints, $open =>
+    ($open:path $(, $if_there:ident)?) => {
+        $crate::conformance_cases! { checkpoints, $open $(, $if_there)? =>
             a_checkpoint_reads_back
             a_checkpoint_of_another_task_is_corrupt
             a_reference_that_was_changed_is_corrupt

@@ -33,8 +33,8 @@ pub trait JournalWorld: Has<dyn Journal> {
 /// Runs every case of the port `Journal`.
 #[macro_export]
 macro_rules! journal_conformance {
-    ($open:path) => {
-        $crate::conformance_cases! { journal, $open =>
+    ($open:path $(, $if_there:ident)?) => {
+        $crate::conformance_cases! { journal, $open $(, $if_there)? =>
             a_pair_that_was_never_written_is_absent
             a_committed_record_reads_back_with_its_transaction
             a_transaction_that_is_asked_again_is_applied_once

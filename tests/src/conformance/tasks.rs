@@ -14,8 +14,8 @@ use crate::conformance::task_entries::{
 /// Runs every case of the port `TaskJournal`.
 #[macro_export]
 macro_rules! tasks_conformance {
-    ($open:path) => {
-        $crate::conformance_cases! { tasks, $open =>
+    ($open:path $(, $if_there:ident)?) => {
+        $crate::conformance_cases! { tasks, $open $(, $if_there)? =>
             a_new_task_is_running_and_has_no_entries
             a_task_that_is_created_again_answers_as_it_is
             another_input_under_the_same_id_is_taken

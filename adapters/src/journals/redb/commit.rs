@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use keybaton_messages::{
-    Event, Fingerprint, GrantId, PairId, ProviderKeyId, Rev, RotationId, Version, VersionStatus,
+    Event, EventKind, Fingerprint, GrantId, PairId, ProviderKeyId, Rev, RotationId, Version,
+    VersionStatus,
 };
 use keybaton_ports::{
     CommitError, FingerprintKey, NodeLife, StoredPair, Transaction, name_outstanding,
@@ -211,17 +212,12 @@ impl Commit {
         old: Option<&VersionEntry>,
         entry: &VersionEntry,
     ) -> Result<(), Fault> {
-        let row = |entry: &VersionEntry| VersionRow {
-            status: entry.status,
-            label: entry.label.clone(),
-            key_id: entry.key_id.clone(),
-            fp: entry.fp,
-        };
-        if old.map(row) == Some(row(entry)) {
+        let row = VersionRow::of(entry);
+        if old.map(VersionRow::of).as_ref() == Some(&row) {
             return Ok(());
         }
         let key = RowKey::pair(&self.transaction.record.pair).number(u64::from(version.0));
-        let bytes = self.shared.seal_short(Table::Versions, &key, &row(entry));
+        let bytes = self.shared.seal_short(Table::Versions, &key, &row);
         tables.insert(Table::Versions, key.as_bytes(), &bytes)
     }
 
@@ -239,21 +235,7 @@ impl Commit {
             return Vec::new();
         };
         let holders = self.shared.pairs.batch_valid(state, copy.from);
-        holders
-            .into_iter()
-            .map(|old| HeldGrant { version: copy.to, id: self.copied_id(&old, copy.to), ..old })
-            .collect()
-    }
-
-    /// A new id that is the same when the transaction is carried out again.
-    fn copied_id(&self, old: &HeldGrant, to: Version) -> GrantId {
-        let digest = FingerprintKey::new([0; 32]).digest(
-            b"copied grant",
-            &[&self.transaction.id.0, old.node.as_str().as_bytes(), &to.0.to_be_bytes()],
-        );
-        let mut id = [0; 16];
-        id.copy_from_slice(&digest[..16]);
-        GrantId(id)
+        holders.into_iter().map(|old| copied(&self.transaction, old, copy.to)).collect()
     }
 
     fn write_outbox(&self, tables: &mut Tables<'_>) -> Result<(), Fault> {
@@ -262,19 +244,7 @@ impl Commit {
         if let Some(published) = transaction.published {
             forget_events(tables, &record.pair, published)?;
         }
-        let rotation = record.rotation.as_ref().map_or_else(
-            || RotationId { pair: record.pair.clone(), n: record.next_rotation.saturating_sub(1) },
-            |rotation| rotation.id.clone(),
-        );
-        for (place, (kind, old, new)) in (0..).zip(&transaction.outbox) {
-            let event = Event {
-                pair: record.pair.clone(),
-                rotation: rotation.clone(),
-                rev: record.rev,
-                kind: *kind,
-                old: *old,
-                new: *new,
-            };
+        for (place, event) in (0..).zip(events_of(transaction)) {
             let key = RowKey::pair(&record.pair).number(record.rev.0).number(place);
             let bytes = self.shared.seal_short(Table::Outbox, &key, &event);
             tables.insert(Table::Outbox, key.as_bytes(), &bytes)?;
@@ -303,8 +273,38 @@ struct Wanted {
     guard: Guard,
 }
 
+/// The grant of `to` for who holds `old`, with an id that is the same when the transaction is
+/// carried out again.
+pub(crate) fn copied(transaction: &Transaction, old: HeldGrant, to: Version) -> HeldGrant {
+    let digest = FingerprintKey::new([0; 32]).digest(
+        b"copied grant",
+        &[&transaction.id.0, old.node.as_str().as_bytes(), &to.0.to_be_bytes()],
+    );
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest[..16]);
+    HeldGrant { version: to, id: GrantId(id), ..old }
+}
+
+/// The events of a transaction, stamped with the record's rotation and revision.
+pub(crate) fn events_of(transaction: &Transaction) -> Vec<Event> {
+    let record = &transaction.record;
+    let rotation = record.rotation.as_ref().map_or_else(
+        || RotationId { pair: record.pair.clone(), n: record.next_rotation.saturating_sub(1) },
+        |rotation| rotation.id.clone(),
+    );
+    let event = |(kind, old, new): &(EventKind, Option<Version>, Option<Version>)| Event {
+        pair: record.pair.clone(),
+        rotation: rotation.clone(),
+        rev: record.rev,
+        kind: *kind,
+        old: *old,
+        new: *new,
+    };
+    transaction.outbox.iter().map(event).collect()
+}
+
 /// Stands in a guard for a version that has a fingerprint and no key id.
-fn no_key() -> ProviderKeyId {
+pub(crate) fn no_key() -> ProviderKeyId {
     ProviderKeyId::new("-").expect("printable")
 }
 
@@ -338,7 +338,10 @@ fn forget_events(tables: &mut Tables<'_>, pair: &PairId, published: Rev) -> Resu
 
 /// Whether `record` may follow `stored` at all. The rules decide what is written; this is what the
 /// store holds on to whatever they say.
-fn follows(stored: Option<&PairRecord>, record: &PairRecord) -> Result<(), &'static str> {
+pub(crate) fn follows(
+    stored: Option<&PairRecord>,
+    record: &PairRecord,
+) -> Result<(), &'static str> {
     let (epoch, rev) = stored.map_or_else(Default::default, |r| (r.epoch, r.rev));
     if record.rev != rev.next() {
         return Err("the revision does not go up by one");

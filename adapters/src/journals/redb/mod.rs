@@ -11,11 +11,11 @@
 //! Every grant, copied ones included, and every return is audited here, because no record changes
 //! with them.
 
-mod chain;
-mod commit;
+pub(super) mod chain;
+pub(super) mod commit;
 mod grants;
-mod pairs;
-mod rows;
+pub(super) mod pairs;
+pub(super) mod rows;
 mod sealed;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use keybaton_messages::{
     VersionStatus,
 };
 use keybaton_ports::{PairSummary, SealedAudit, StoredPair};
-use keybaton_rotation::PairRecord;
+use keybaton_rotation::{PairRecord, VersionEntry};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,17 @@ pub(crate) struct VersionRow {
     pub(crate) label: Option<Label>,
     pub(crate) key_id: Option<ProviderKeyId>,
     pub(crate) fp: Option<Fingerprint>,
+}
+
+impl VersionRow {
+    pub(crate) fn of(entry: &VersionEntry) -> Self {
+        Self {
+            status: entry.status,
+            label: entry.label.clone(),
+            key_id: entry.key_id.clone(),
+            fp: entry.fp,
+        }
+    }
 }
 
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
@@ -162,7 +173,7 @@ pub(crate) fn open_record(
     Ok(StoredPair { record: row.record, last_txn: row.last_txn })
 }
 
-fn has_work(record: &PairRecord) -> bool {
+pub(crate) fn has_work(record: &PairRecord) -> bool {
     let is_running = record.rotation.as_ref().is_some_and(|rotation| !rotation.phase.is_final());
     is_running || record.queued.is_some() || !record.obligations.is_empty()
 }
@@ -178,7 +189,7 @@ mod tests {
     };
     use keybaton_rotation::{
         Class, Debt, Due, Gate, Obligation, Owner, Phase, Policy, QueuedTrigger, Reason, Rotation,
-        Severity, VersionEntry,
+        Severity,
     };
 
     /// The record of [`record`] as it was written on the first day. If this test fails, records

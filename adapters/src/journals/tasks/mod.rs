@@ -15,7 +15,7 @@
 
 mod heads;
 mod reads;
-mod rows;
+pub(super) mod rows;
 mod writes;
 
 use std::sync::Arc;

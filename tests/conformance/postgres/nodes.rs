@@ -1,0 +1,87 @@
+//! Several nodes on one database.
+
+use keybaton_adapters::postgres::Postgres;
+use keybaton_messages::TxnId;
+use keybaton_ports::CommitError;
+use keybaton_rotation::Guard;
+use keybaton_tests::conformance::records::{Writer, pair, promoted};
+
+use crate::postgres::{open_at, shared};
+
+/// Two stores on one database, as two nodes have them.
+async fn two() -> Option<(Postgres, Postgres)> {
+    let place = shared()?;
+    let settings = place.settings(&place.database());
+    let (one, other) = tokio::join!(open_at(&settings), open_at(&settings));
+    Some((one.expect("a new store"), other.expect("the same store")))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_together_found_one_store() {
+    let Some((one, other)) = two().await else { return };
+    assert_eq!(one.deployment, other.deployment);
+    let mut writer = Writer::provisioned(one.journal.clone(), "n1", pair("acme"), 1).await;
+    writer.commit(|_| {}).await;
+    let stored = other.journal.load(&pair("acme")).await.expect("read").expect("written");
+    assert_eq!(stored.record, writer.record);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_transactions_from_two_nodes_one_is_written() {
+    let Some((one, other)) = two().await else { return };
+    let mut writer = Writer::provisioned(one.journal.clone(), "n1", pair("acme"), 1).await;
+    let asked: Vec<_> = (0..20u8)
+        .map(|n| {
+            let journal = if n % 2 == 0 { one.journal.clone() } else { other.journal.clone() };
+            let transaction = writer.next(|transaction| transaction.id = TxnId([n; 16]));
+            tokio::spawn(async move { (transaction.id, journal.commit(transaction).await) })
+        })
+        .collect();
+    let mut written = Vec::new();
+    for task in asked {
+        match task.await.expect("no panic") {
+            (id, Ok(_)) => written.push(id),
+            (_, refusal) => assert_eq!(refusal, Err(CommitError::Conflict)),
+        }
+    }
+    let stored = one.journal.load(&pair("acme")).await.expect("read").expect("written");
+    assert_eq!(written, [stored.last_txn]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_key_is_claimed_by_one_pair_also_when_two_nodes_ask_at_once() {
+    let Some((one, other)) = two().await else { return };
+    let mut asked = Vec::new();
+    for (store, node) in [(&one, "n1"), (&other, "n2")] {
+        for n in 0..8 {
+            let tenant = format!("{node}-{n}");
+            let mut writer = Writer::begin(store.journal.clone(), node, pair(&tenant)).await;
+            let by =
+                store.journal.begin_life(&node.parse().expect("a node")).await.expect("a life");
+            let transaction = writer.next(|transaction| {
+                promoted(&mut transaction.record, 1, 1);
+                transaction.by = by;
+            });
+            asked.push((store.journal.clone(), transaction));
+        }
+    }
+    // The last life of each node is the one that may write.
+    let lives: Vec<_> = [7, 15].iter().map(|last| asked[*last].1.by.clone()).collect();
+    let tasks: Vec<_> = asked
+        .into_iter()
+        .enumerate()
+        .map(|(place, (journal, mut transaction))| {
+            transaction.by = lives[place / 8].clone();
+            tokio::spawn(async move { journal.commit(transaction).await })
+        })
+        .collect();
+    let mut written = 0;
+    for task in tasks {
+        match task.await.expect("no panic") {
+            Ok(_) => written += 1,
+            Err(CommitError::Refused { guard: Guard::KeyUnclaimed { .. }, left: 0 }) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(written, 1);
+}

@@ -1,0 +1,107 @@
+//! Checkpoints of different tenants: partitions, roles and row security, tried with plain SQL.
+
+use keybaton_adapters::postgres::Postgres;
+use keybaton_tests::conformance::checkpoints::checkpoint;
+use keybaton_tests::conformance::task_entries::task_of;
+
+use crate::postgres::{PASSWORD, Place, USER, open_at, shared};
+
+/// One tenant as the server knows it.
+struct Tenant {
+    partition: String,
+    role: String,
+}
+
+/// A store with a checkpoint of each of two tenants.
+struct Two {
+    place: &'static Place,
+    database: String,
+    acme: Tenant,
+    umbrella: Tenant,
+    _store: Postgres,
+}
+
+impl Two {
+    async fn open() -> Option<Self> {
+        let place = shared()?;
+        let database = place.database();
+        let store = open_at(&place.settings(&database)).await.expect("a new store");
+        for tenant in ["acme", "umbrella"] {
+            let written = checkpoint(&task_of(tenant, "t1"), b"state");
+            store.checkpoints.put(&written).await.expect("stored");
+        }
+        let policies = "select tablename, roles[1], qual from pg_policies order by qual";
+        let policies = place.server.query_as_admin_in(&database, policies).expect("read");
+        let of = |tenant: &str| {
+            let cell = |row: &[Option<String>], at: usize| row[at].clone().expect("a value");
+            let row = policies.iter().find(|row| cell(row, 2).contains(tenant)).expect("a policy");
+            Tenant { partition: format!("keybaton.{}", cell(row, 0)), role: cell(row, 1) }
+        };
+        let (acme, umbrella) = (of("acme"), of("umbrella"));
+        Some(Self { place, database, acme, umbrella, _store: store })
+    }
+
+    /// What comes of `sql` under a role, for keybaton's own user.
+    fn ask(&self, sql: &str) -> Result<String, String> {
+        let answer = self.place.server.query(USER, PASSWORD, &self.database, sql);
+        match answer {
+            Ok(rows) => Ok(rows.first().and_then(|row| row[0].clone()).unwrap_or_default()),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    }
+
+    fn as_acme(&self, sql: &str) -> Result<String, String> {
+        self.ask(&format!("set role {}; {sql}", self.acme.role))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenants_role_reaches_its_own_partition_and_nothing_else() {
+    let Some(two) = Two::open().await else { return };
+    let count = |table: &str| format!("select count(*) from {table}");
+    assert_eq!(two.as_acme(&count(&two.acme.partition)), Ok("1".into()));
+    let foreign = &two.umbrella.partition;
+    for sql in [
+        count(foreign),
+        format!("insert into {foreign} values ('umbrella', 'k', '')"),
+        format!("delete from {foreign}"),
+        count("keybaton.checkpoint"),
+        count("keybaton.pair"),
+        count("keybaton.task"),
+        count("keybaton.task_entry"),
+        count("keybaton.meta"),
+        format!("update {} set body = ''", two.acme.partition),
+        format!("drop table {}", two.acme.partition),
+    ] {
+        let error = two.as_acme(&sql).expect_err(&sql);
+        assert!(error.contains("permission denied") || error.contains("must be owner"), "{error}");
+    }
+    let smuggled = format!("insert into {} values ('umbrella', 'k', '')", two.acme.partition);
+    assert!(two.as_acme(&smuggled).is_err(), "a row of another tenant");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_security_holds_where_a_privilege_was_given_by_mistake() {
+    let Some(two) = Two::open().await else { return };
+    let (foreign, role) = (&two.umbrella.partition, &two.acme.role);
+    let grant =
+        format!("grant usage on schema keybaton to {role}; grant all on {foreign} to {role}");
+    two.ask(&grant).expect("granted");
+    assert_eq!(two.as_acme(&format!("select count(*) from {foreign}")), Ok("0".into()));
+    let delete =
+        format!("with gone as (delete from {foreign} returning 1) select count(*) from gone");
+    assert_eq!(two.as_acme(&delete), Ok("0".into()));
+    let insert = format!("insert into {foreign} values ('umbrella', 'k', '')");
+    let error = two.as_acme(&insert).expect_err("refused");
+    assert!(error.contains("row-level security"), "{error}");
+    let still_there = format!("set role {}; select count(*) from {foreign}", two.umbrella.role);
+    assert_eq!(two.ask(&still_there), Ok("1".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keybatons_own_user_sees_no_checkpoint_without_a_tenants_role() {
+    let Some(two) = Two::open().await else { return };
+    for table in [&two.acme.partition, &two.umbrella.partition, &"keybaton.checkpoint".to_owned()] {
+        assert_eq!(two.ask(&format!("select count(*) from {table}")), Ok("0".into()), "{table}");
+    }
+}
