@@ -5,6 +5,7 @@ mod audit_file;
 mod embedded;
 mod fakes;
 mod provider;
+mod redis;
 mod store_disk;
 mod store_opening;
 mod store_rows;

@@ -5,16 +5,18 @@
 //! out again. What a group has not finished and the server trims is lost, like every hint.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use keybaton_messages::{Event, TenantId, TraceParent};
 use keybaton_ports::{Denial, Refusal};
 use redis::aio::MultiplexedConnection;
-use redis::{Client, Cmd, FromRedisValue, Value, cmd};
+use redis::{Value, cmd};
 use tokio::time::Instant;
 
 use super::entry::{RawEntry, parse, stream_key};
-use super::link::{ask_on, connect};
+use super::link::{Link, ask_on, connect};
 use super::reader::{Read, millis};
 use crate::limits::{REDIS_ANSWER_MAX, REDIS_READ_BLOCK, REDIS_READ_EVENTS_MAX};
 
@@ -34,14 +36,21 @@ pub struct Delivery {
     id: String,
 }
 
+/// Entries, or why there are none, and whether the connection is of no more use.
+type Fetched = (Result<Vec<RawEntry>, Refusal>, bool);
+
 /// A member of a group of readers of one tenant.
 pub struct GroupMember {
-    client: Client,
+    /// For short questions; a question for news holds its connection.
+    link: Arc<Link>,
     tenant: TenantId,
     group: String,
     name: String,
     claim_after: Duration,
     connection: Option<MultiplexedConnection>,
+    /// The question under way. It outlives a caller that stopped waiting: its answer is then the
+    /// next caller's, and no event is given to nobody.
+    fetching: Option<BoxFuture<'static, Fetched>>,
     /// From where the group begins if it has to be made.
     from: &'static str,
     claimed_at: Option<Instant>,
@@ -50,19 +59,29 @@ pub struct GroupMember {
 
 impl GroupMember {
     pub(super) fn new(
-        client: Client,
+        link: Arc<Link>,
         tenant: TenantId,
         group: String,
         name: String,
         claim_after: Duration,
     ) -> Self {
-        let (connection, claimed_at, ready) = (None, None, VecDeque::new());
-        let from = FROM_NOW;
-        Self { client, tenant, group, name, claim_after, connection, from, claimed_at, ready }
+        Self {
+            link,
+            tenant,
+            group,
+            name,
+            claim_after,
+            connection: None,
+            fetching: None,
+            from: FROM_NOW,
+            claimed_at: None,
+            ready: VecDeque::new(),
+        }
     }
 
     /// Waits for the next event that is this member's, be it new or left unfinished by a member.
-    /// A member that is asked again after a refusal connects again.
+    /// A member that is asked again after a refusal connects again. A caller may stop waiting at
+    /// any time; nothing is lost by that.
     ///
     /// # Errors
     /// [`Refusal`] when Redis is away or does not permit it.
@@ -73,8 +92,7 @@ impl GroupMember {
             }
             match self.fetch().await {
                 Err(Refusal::Denied { denial: Denial::NotFound, .. }) => {
-                    // The server lost the group, and whatever was in the stream.
-                    self.from = FROM_START;
+                    // The server lost the group, and whatever was in the stream: joins anew.
                     self.connection = None;
                 }
                 fetched => fetched?,
@@ -86,50 +104,61 @@ impl GroupMember {
     ///
     /// # Errors
     /// [`Refusal`]; the event may then be given out again.
-    pub async fn finish(&mut self, delivery: &Delivery) -> Result<(), Refusal> {
-        self.connected().await?;
+    pub async fn finish(&self, delivery: &Delivery) -> Result<(), Refusal> {
         self.acknowledge(&delivery.id).await
     }
 
-    async fn acknowledge(&mut self, id: &str) -> Result<(), Refusal> {
+    async fn acknowledge(&self, id: &str) -> Result<(), Refusal> {
         let mut question = cmd("XACK");
         question.arg(stream_key(&self.tenant)).arg(&self.group).arg(id);
-        self.ask(&question, REDIS_ANSWER_MAX).await.map(|_: u64| ())
+        self.link.ask(&question).await.map(|_: u64| ())
     }
 
-    /// One turn: what others left, else what is new.
+    /// One turn: what others left, when it is time to look, else what is new.
     async fn fetch(&mut self) -> Result<(), Refusal> {
-        self.connected().await?;
-        let is_due = |at: Instant| at.elapsed() >= self.claim_after;
-        if self.claimed_at.is_none_or(is_due) {
-            let claimed = self.claim().await?;
-            self.take(claimed).await?;
-            if !self.ready.is_empty() {
-                return Ok(());
+        if self.fetching.is_none() {
+            let connection = self.connected().await?;
+            let is_due = self.claimed_at.is_none_or(|at| at.elapsed() >= self.claim_after);
+            if is_due {
+                self.claimed_at = Some(Instant::now());
             }
-            self.claimed_at = Some(Instant::now());
+            let fetching = if is_due { self.claim(connection) } else { self.read(connection) };
+            self.fetching = Some(fetching);
         }
+        let Some(fetching) = &mut self.fetching else { return Ok(()) };
+        let (entries, is_broken) = fetching.await;
+        self.fetching = None;
+        if is_broken {
+            self.connection = None;
+        }
+        self.take(entries?).await
+    }
+
+    /// Asks for what is new.
+    fn read(&self, mut connection: MultiplexedConnection) -> BoxFuture<'static, Fetched> {
         let wait = REDIS_READ_BLOCK.min(self.claim_after);
         let mut question = cmd("XREADGROUP");
         question.arg("GROUP").arg(&self.group).arg(&self.name);
         question.arg("COUNT").arg(REDIS_READ_EVENTS_MAX).arg("BLOCK").arg(millis(wait).max(1));
         question.arg("STREAMS").arg(stream_key(&self.tenant)).arg(">");
-        let read: Read = self.ask(&question, wait + REDIS_ANSWER_MAX).await?;
-        self.take(read.into_iter().flatten().flat_map(|(_, entries)| entries).collect()).await
+        Box::pin(async move {
+            let (read, is_broken) =
+                ask_on::<Read>(&mut connection, &question, wait + REDIS_ANSWER_MAX).await;
+            let entries =
+                |read: Read| read.into_iter().flatten().flat_map(|(_, all)| all).collect();
+            (read.map(entries), is_broken)
+        })
     }
 
     /// Takes over what members have not finished in time, this one's earlier life included.
-    async fn claim(&mut self) -> Result<Vec<RawEntry>, Refusal> {
+    fn claim(&self, mut connection: MultiplexedConnection) -> BoxFuture<'static, Fetched> {
         let mut question = cmd("XAUTOCLAIM");
         question.arg(stream_key(&self.tenant)).arg(&self.group).arg(&self.name);
         question.arg(millis(self.claim_after)).arg("0-0").arg("COUNT").arg(REDIS_READ_EVENTS_MAX);
-        // Redis 7 adds a third part, the entries that are gone; 6.2 does not.
-        let mut parts: Vec<Value> = self.ask(&question, REDIS_ANSWER_MAX).await?;
-        if parts.len() < 2 {
-            return Err(Refusal::denied(Denial::Corrupt, "redis answers XAUTOCLAIM unexpectedly"));
-        }
-        redis::from_redis_value(parts.swap_remove(1)).map_err(|_| {
-            Refusal::denied(Denial::Corrupt, "redis answers XAUTOCLAIM with something else")
+        Box::pin(async move {
+            let (parts, is_broken) =
+                ask_on::<Vec<Value>>(&mut connection, &question, REDIS_ANSWER_MAX).await;
+            (parts.and_then(claimed), is_broken)
         })
     }
 
@@ -149,36 +178,34 @@ impl GroupMember {
         Ok(())
     }
 
-    async fn connected(&mut self) -> Result<(), Refusal> {
-        if self.connection.is_some() {
-            return Ok(());
+    /// The connection for reading; the group is there when it is new.
+    async fn connected(&mut self) -> Result<MultiplexedConnection, Refusal> {
+        if let Some(connection) = &self.connection {
+            return Ok(connection.clone());
         }
-        self.connection = Some(connect(&self.client).await?);
+        let mut connection = connect(self.link.client()).await?;
         let mut question = cmd("XGROUP");
         question.arg("CREATE").arg(stream_key(&self.tenant)).arg(&self.group).arg(self.from);
         question.arg("MKSTREAM");
-        match self.ask::<Value>(&question, REDIS_ANSWER_MAX).await {
+        match ask_on::<Value>(&mut connection, &question, REDIS_ANSWER_MAX).await.0 {
             // BUSYGROUP: it is there already, which is what was wanted.
-            Ok(_) | Err(Refusal::Denied { denial: Denial::BadRequest, .. }) => Ok(()),
-            Err(refusal) => {
-                self.connection = None;
-                Err(refusal)
-            }
+            Ok(_) | Err(Refusal::Denied { denial: Denial::BadRequest, .. }) => {}
+            Err(refusal) => return Err(refusal),
         }
+        // A group that is missing from here on was lost with its stream.
+        self.from = FROM_START;
+        self.connection = Some(connection.clone());
+        Ok(connection)
     }
+}
 
-    async fn ask<T: FromRedisValue>(
-        &mut self,
-        question: &Cmd,
-        wait: Duration,
-    ) -> Result<T, Refusal> {
-        let Some(connection) = &mut self.connection else {
-            return Err(Refusal::busy("not connected to redis"));
-        };
-        let (answer, is_broken) = ask_on(connection, question, wait).await;
-        if is_broken {
-            self.connection = None;
-        }
-        answer
+/// The entries in an answer to XAUTOCLAIM. Redis 7 adds a third part, the entries that are gone;
+/// 6.2 does not.
+fn claimed(mut parts: Vec<Value>) -> Result<Vec<RawEntry>, Refusal> {
+    let strange =
+        || Refusal::denied(Denial::Corrupt, "redis answers XAUTOCLAIM with something else");
+    if parts.len() < 2 {
+        return Err(strange());
     }
+    redis::from_redis_value(parts.swap_remove(1)).map_err(|_| strange())
 }

@@ -21,6 +21,7 @@ mod reader;
 mod settings;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream;
@@ -46,7 +47,7 @@ const PUBLISH: &str = include_str!("publish.lua");
 
 /// Redis as bus and read cache. Connects when it is first asked, and again whenever it has to.
 pub struct RedisBus {
-    link: std::sync::Arc<Link>,
+    link: Arc<Link>,
     settings: RedisSettings,
     beginners: Beginners,
     /// Readers end when this is dropped.
@@ -60,7 +61,7 @@ impl RedisBus {
     /// # Errors
     /// [`RedisSettingsError`] when they cannot be used.
     pub fn new(settings: RedisSettings) -> Result<Self, RedisSettingsError> {
-        let link = std::sync::Arc::new(Link::new(settings.client()?));
+        let link = Arc::new(Link::new(settings.client()?));
         Ok(Self { link, settings, beginners: Beginners::default(), open: watch::channel(()).0 })
     }
 
@@ -78,7 +79,7 @@ impl RedisBus {
     #[must_use]
     pub fn join(&self, tenant: &TenantId, group: &str, member: &str) -> GroupMember {
         GroupMember::new(
-            self.link.client().clone(),
+            self.link.clone(),
             tenant.clone(),
             group.to_owned(),
             member.to_owned(),
