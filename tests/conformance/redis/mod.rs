@@ -3,6 +3,8 @@
 mod access;
 mod faults;
 mod groups;
+mod program;
+mod rotations;
 
 use std::sync::Arc;
 

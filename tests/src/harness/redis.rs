@@ -135,7 +135,11 @@ impl RedisServer {
         self.ask_as(&RedisUser::Node.name(), "kb-test-password", question)
     }
 
-    fn ask_as<T: FromRedisValue>(
+    /// What any user is told to a command of its own.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn ask_as<T: FromRedisValue>(
         &self,
         user: &str,
         password: &str,
