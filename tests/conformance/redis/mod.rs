@@ -9,7 +9,7 @@ mod rotations;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use keybaton_adapters::buses::{RedisBus, RedisUser};
+use keybaton_adapters::buses::{RedisBus, RedisSettings, RedisUser};
 use keybaton_messages::{Event, EventKind, TenantId, Version};
 use keybaton_ports::{EventBus, EventStream};
 use keybaton_tests::conformance::Has;
@@ -132,6 +132,22 @@ async fn the_newest_event_of_each_pair_is_there_for_who_only_looks() {
     assert_eq!(all.into_values().collect::<Vec<_>>(), [newer]);
     let nobody = world.bus.newest_of(&tenant("nobody")).await.expect("answered");
     assert!(nobody.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_a_server_is_believed_under_the_named_authority_only() {
+    let server = RedisServer::start_with_tls();
+    let settings = || {
+        let settings = RedisSettings::new(&server.tls_url()).expect("a URL");
+        settings.user(&RedisUser::Node.name(), server.password())
+    };
+    let trusting = settings().authority_file(&server.authority_file()).expect("a file");
+    let bus = RedisBus::new(trusting).expect("settings");
+    let mut reader = bus.subscribe(&tenant("acme"));
+    publish(&bus, &event("acme", 1)).await;
+    assert_eq!(next(&mut reader).await.rev.0, 1);
+    let doubting = RedisBus::new(settings()).expect("settings");
+    doubting.ping().await.expect_err("nobody whom the system trusts has signed this");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@
 //! started again.
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -24,6 +25,11 @@ const MISSING: &str = "redis-server is not on this machine: apt-get install -y r
 /// The administrator's password, in a server that only this test can reach.
 const ADMIN: &str = "admin-password";
 
+/// A certificate for `localhost` until 2124, signed by itself. Its key lies beside it for everybody
+/// to see: nothing but a test's server ever shows it.
+const CERTIFICATE: &str = include_str!("tls/cert.pem");
+const CERTIFICATE_KEY: &str = include_str!("tls/key.pem");
+
 /// Longest wait for an answer to the administrator.
 const ADMIN_WAIT: Duration = Duration::from_secs(20);
 
@@ -32,6 +38,8 @@ const ADMIN_WAIT: Duration = Duration::from_secs(20);
 pub struct RedisServer {
     dir: TempDir,
     keeps: bool,
+    /// Where it speaks TLS, if it does.
+    tls_port: Option<u16>,
     child: Option<Child>,
 }
 
@@ -42,7 +50,17 @@ impl RedisServer {
     /// When there is none on this machine.
     #[must_use]
     pub fn start() -> Self {
-        Self::open(true)
+        Self::open(true, None)
+    }
+
+    /// Starts one that also speaks TLS, as `localhost`, under an authority of its own.
+    ///
+    /// # Panics
+    /// When there is none on this machine.
+    #[must_use]
+    pub fn start_with_tls() -> Self {
+        let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|it| it.local_addr());
+        Self::open(true, Some(free.expect("a free port").port()))
     }
 
     /// Starts one that forgets everything when it is killed.
@@ -51,13 +69,16 @@ impl RedisServer {
     /// When there is none on this machine.
     #[must_use]
     pub fn start_forgetful() -> Self {
-        Self::open(false)
+        Self::open(false, None)
     }
 
-    fn open(keeps: bool) -> Self {
+    fn open(keeps: bool, tls_port: Option<u16>) -> Self {
         // Paths of sockets are short.
         let dir = tempfile::Builder::new().prefix("kb-redis").tempdir_in("/tmp");
-        let mut server = Self { dir: dir.expect("a directory"), keeps, child: None };
+        let mut server = Self { dir: dir.expect("a directory"), keeps, tls_port, child: None };
+        if tls_port.is_some() {
+            server.put_certificate();
+        }
         let tenants = ["acme", "acme2"].map(tenant);
         let mut lines = vec![
             "user default off".to_owned(),
@@ -75,6 +96,26 @@ impl RedisServer {
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    fn put_certificate(&self) {
+        std::fs::write(self.authority_file(), CERTIFICATE).expect("written");
+        std::fs::write(self.path("key.pem"), CERTIFICATE_KEY).expect("written");
+    }
+
+    /// The authority that has signed the server's certificate, which is that certificate.
+    #[must_use]
+    pub fn authority_file(&self) -> PathBuf {
+        self.path("cert.pem")
+    }
+
+    /// Where it speaks TLS.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn tls_url(&self) -> String {
+        format!("rediss://localhost:{}", self.tls_port.expect("it speaks TLS"))
     }
 
     /// The password of every user but the administrator.
@@ -166,6 +207,13 @@ impl RedisServer {
         command.arg("--aclfile").arg(self.path("users.acl"));
         let append = if self.keeps { "yes" } else { "no" };
         command.args(["--appendonly", append, "--appendfsync", "everysec"]);
+        if let Some(port) = self.tls_port {
+            command.args(["--bind", "127.0.0.1", "--tls-port", &port.to_string()]);
+            command.args(["--tls-auth-clients", "no"]);
+            command.arg("--tls-cert-file").arg(self.authority_file());
+            command.arg("--tls-ca-cert-file").arg(self.authority_file());
+            command.arg("--tls-key-file").arg(self.path("key.pem"));
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect(MISSING);
         let stdout = child.stdout.take().expect("piped");

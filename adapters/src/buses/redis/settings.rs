@@ -67,8 +67,8 @@ pub enum RedisSettingsError {
         /// The file or the variable.
         place: String,
     },
-    /// The certificate authority is not in PEM form, or the system has none.
-    #[error("the certificate authorities for redis cannot be used; name a PEM file")]
+    /// The certificate authority is not in PEM form.
+    #[error("the certificate authority for redis cannot be used; name a PEM file")]
     Authority,
 }
 
@@ -107,7 +107,7 @@ impl RedisSettings {
         self
     }
 
-    /// Trusts the certificate authorities of this PEM file instead of the system's.
+    /// Trusts the certificate authorities of this PEM file instead of the public ones.
     ///
     /// # Errors
     /// [`RedisSettingsError::File`].
