@@ -266,7 +266,8 @@ impl Job {
         let mut published = None;
         crash_point::reach("event.publishing", &self.pair.tenant);
         for event in &events {
-            if let Err(refusal) = self.shared.ports.bus.publish(event).await {
+            let trace = self.shared.ports.trace(event);
+            if let Err(refusal) = self.shared.ports.bus.publish(event, trace).await {
                 tracing::warn!(pair = %self.pair, %refusal, "event not published; readers learn it from the record");
                 break;
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
-use keybaton_messages::{DeploymentId, PairId, PairTag, ProviderName};
+use keybaton_messages::{DeploymentId, Event, PairId, PairTag, ProviderName, TraceParent};
 use keybaton_ports::{
     AuditSink, CheckpointStore, Clock, Entropy, EventBus, FingerprintKey, Journal, NodeLife,
     Provider, SecretStore, TaskJournal,
@@ -67,6 +67,23 @@ impl Ports {
         let mut head = [0; 16];
         head.copy_from_slice(&digest[..16]);
         PairTag::from_digest(&head)
+    }
+
+    /// The trace of an event: one trace a rotation, one span an event. Every node and every life
+    /// derives the same, so a rotation that goes on elsewhere stays in its trace.
+    #[must_use]
+    pub fn trace(&self, event: &Event) -> TraceParent {
+        let (id, rev) = (&event.rotation, event.rev.0.to_be_bytes());
+        let (tenant, provider) = (id.pair.tenant.as_str(), id.pair.provider.as_str());
+        let rotation = [tenant.as_bytes(), provider.as_bytes(), &id.n.to_be_bytes()];
+        let trace = self.fingerprints.digest(b"trace", &rotation);
+        let [tenant, provider, n] = rotation;
+        let kind = event.kind.as_str().as_bytes();
+        let span = self.fingerprints.digest(b"trace-span", &[tenant, provider, n, &rev, kind]);
+        let (mut trace_id, mut span_id) = ([0; 16], [0; 8]);
+        trace_id.copy_from_slice(&trace[..16]);
+        span_id.copy_from_slice(&span[..8]);
+        TraceParent::sampled(trace_id, span_id)
     }
 }
 

@@ -98,3 +98,42 @@ pub const PASSWORD_FILE_BYTES_MAX: u64 = 16 * 1024;
 /// Tasks whose life is remembered, so that an append needs no look first. One takes about 200
 /// bytes; ten thousand tasks run at once.
 pub const TASK_LIVES_KEPT: usize = 65_536;
+
+/// Longest wait for a connection to Redis and for signing in. Both take a millisecond in one data
+/// centre; a stopped server accepts and never answers.
+pub const REDIS_CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// Longest wait for an answer of Redis. It answers within a millisecond, or within a disk's second
+/// when every write is synced; nobody should wait longer for a hint.
+pub const REDIS_ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// How long everybody is told "away" after a failed connection before one tries again: less than
+/// the heartbeat by which readers learn the same from the record.
+pub const REDIS_RECONNECT_AFTER: Duration = Duration::from_millis(500);
+
+/// How long a reader's question stays with the server when there is nothing to read. Each return
+/// costs one more question, which notices a stream that began anew.
+pub const REDIS_READ_BLOCK: Duration = Duration::from_secs(5);
+
+/// First pause of a reader whose connection broke; doubled up to [`REDIS_READ_RETRY_MAX`].
+pub const REDIS_READ_RETRY_MIN: Duration = Duration::from_millis(50);
+
+/// Longest pause of a reader: a server that comes back is heard again this soon.
+pub const REDIS_READ_RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Events that one answer brings. Six make a rotation; more would only wait in our memory.
+pub const REDIS_READ_EVENTS_MAX: usize = 64;
+
+/// Events of a tenant that Redis keeps, about 200 bytes each: a day of a rotation every hour of
+/// each of twenty pairs, and less than a MiB. A reader that falls further behind loses the oldest.
+pub const REDIS_STREAM_EVENTS_MAX: usize = 4096;
+
+/// How long Redis keeps what is published about a tenant after its last event, so that tenants
+/// that have left do not stay for ever. Longer than any weekend.
+pub const REDIS_TENANT_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long a member of a group may work on an event before another member gets it.
+pub const REDIS_CLAIM_AFTER: Duration = Duration::from_secs(30);
+
+/// Longest password for Redis, in bytes: twice a SHA-512 in hexadecimal form.
+pub const REDIS_PASSWORD_BYTES_MAX: usize = 256;

@@ -3,8 +3,11 @@
 //! **Invariant:** an event is a hint. A reader that lost every one still learns the truth from the
 //! record; a reader that gets one twice ignores it by its revision.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
+use crate::error::BadName;
 use crate::ids::{PairId, Rev, RotationId, Version};
 
 /// What happened to a rotation.
@@ -25,6 +28,16 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// Every kind, in the order of a rotation's life.
+    pub const ALL: [Self; 6] = [
+        Self::Initiated,
+        Self::NewKeyReady,
+        Self::CheckpointRequested,
+        Self::DrainComplete,
+        Self::Complete,
+        Self::Failed,
+    ];
+
     /// The topic-style name of this kind.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -36,6 +49,15 @@ impl EventKind {
             Self::Complete => "rotation.complete",
             Self::Failed => "rotation.failed",
         }
+    }
+}
+
+impl FromStr for EventKind {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| BadName::new("event kind", text, "use one of the names of EventKind"))
     }
 }
 

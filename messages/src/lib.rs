@@ -28,6 +28,7 @@ mod label;
 pub mod limits;
 mod phase;
 mod time;
+mod trace;
 pub mod wire;
 
 pub use checkpoint::{Checkpoint, CheckpointReason};
@@ -40,3 +41,4 @@ pub use ids::{
 pub use label::{DeploymentId, Label, PairTag};
 pub use phase::{Shown, VersionStatus};
 pub use time::Timestamp;
+pub use trace::TraceParent;

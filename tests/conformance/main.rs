@@ -6,6 +6,7 @@ mod embedded;
 mod fakes;
 mod postgres;
 mod provider;
+mod redis;
 mod store_disk;
 mod store_opening;
 mod store_rows;

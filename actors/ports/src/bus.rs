@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use futures_core::Stream;
-use keybaton_messages::{Event, TenantId};
+use keybaton_messages::{Event, TenantId, TraceParent};
 
 use crate::refusal::Refusal;
 
@@ -15,9 +15,10 @@ pub type EventStream = Pin<Box<dyn Stream<Item = Event> + Send>>;
 /// Carries hints. Losing every one of them costs time, never safety.
 #[async_trait]
 pub trait EventBus: Send + Sync {
-    /// Publishes to the tenant's topic. May be called twice for one event.
-    async fn publish(&self, event: &Event) -> Result<(), Refusal>;
+    /// Publishes to the tenant's topic, with the trace of its rotation for readers that keep one.
+    /// May be called twice for one event; a reader hears it once or twice.
+    async fn publish(&self, event: &Event, trace: TraceParent) -> Result<(), Refusal>;
 
-    /// Reads the topic of one tenant. No event of another tenant ever arrives here.
+    /// Reads the topic of one tenant, in order. No event of another tenant ever arrives here.
     fn subscribe(&self, tenant: &TenantId) -> EventStream;
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use dashmap::DashMap;
 use futures::stream;
-use keybaton_messages::{Event, TenantId};
+use keybaton_messages::{Event, TenantId, TraceParent};
 use keybaton_ports::{EventBus, EventStream, Refusal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Sender};
@@ -18,7 +18,7 @@ pub struct LocalBus {
 
 #[async_trait]
 impl EventBus for LocalBus {
-    async fn publish(&self, event: &Event) -> Result<(), Refusal> {
+    async fn publish(&self, event: &Event, _: TraceParent) -> Result<(), Refusal> {
         let tenant = &event.pair.tenant;
         let is_unread = match self.topics.get(tenant) {
             // An event that nobody hears is not lost: the record tells the same.

@@ -52,7 +52,7 @@ pub use keybaton_actors::program::{
 };
 pub use keybaton_actors::task_table::TaskView;
 pub use keybaton_actors::view::{PairView, PhaseAt};
-pub use keybaton_adapters::providers;
+pub use keybaton_adapters::{buses, providers};
 pub use keybaton_messages as messages;
 pub use keybaton_ports::{Provider, Secret, TaskState};
 pub use keybaton_rotation::{Class, OnStuck, Order, Policy, Reply};

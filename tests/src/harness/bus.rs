@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use futures::stream;
-use keybaton_messages::{Event, TenantId};
+use keybaton_messages::{Event, TenantId, TraceParent};
 use keybaton_ports::{EventBus, EventStream, Refusal};
 use parking_lot::Mutex;
 
@@ -31,7 +31,7 @@ impl DeadBus {
 
 #[async_trait]
 impl EventBus for DeadBus {
-    async fn publish(&self, _: &Event) -> Result<(), Refusal> {
+    async fn publish(&self, _: &Event, _: TraceParent) -> Result<(), Refusal> {
         match self.0.fetch_add(1, Ordering::Relaxed) % 3 {
             0 => Ok(()),
             1 => Err(Refusal::busy("the bus is off")),
@@ -58,7 +58,7 @@ impl HeardBus {
 
 #[async_trait]
 impl EventBus for HeardBus {
-    async fn publish(&self, event: &Event) -> Result<(), Refusal> {
+    async fn publish(&self, event: &Event, _: TraceParent) -> Result<(), Refusal> {
         self.0.lock().push(event.clone());
         Ok(())
     }

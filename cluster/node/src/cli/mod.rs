@@ -1,6 +1,7 @@
-//! The command line: demo, simulator, status, audit.
+//! The command line: demo, simulator, status, audit, redis.
 
 mod audit;
+mod redis;
 mod simulator;
 mod status;
 mod telemetry;
@@ -36,6 +37,9 @@ enum Command {
     /// Look at the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Prepare Redis for the event bus
+    #[command(subcommand)]
+    Redis(redis::RedisCommand),
 }
 
 /// Carries out the command.
@@ -56,6 +60,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Simulator(args) => simulator::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Audit(command) => audit::run(command).await,
+            Command::Redis(command) => redis::run(command),
         }
     })
 }

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use keybaton_messages::{Checkpoint, Event, Label, PairId, SecretVersion, TaskKey, TenantId};
+use keybaton_messages::{
+    Checkpoint, Event, Label, PairId, SecretVersion, TaskKey, TenantId, TraceParent,
+};
 use keybaton_ports::{
     AuditSink, CheckpointRef, CheckpointStore, EventBus, EventStream, Refusal, SealedAudit, Secret,
     SecretMeta, SecretStore, StoredSecret, Witness,
@@ -119,7 +121,7 @@ impl CheckpointStore for SimCheckpoints {
 
 #[async_trait]
 impl EventBus for SimBus {
-    async fn publish(&self, event: &Event) -> Result<(), Refusal> {
+    async fn publish(&self, event: &Event, _: TraceParent) -> Result<(), Refusal> {
         let about = self.0.words(|| format!("{event:?}"));
         let call = Call { port: Port::Bus, kind: Kind::Order, name: "publish", about };
         self.0.ask(call, |_| Ok(()), shown).await

@@ -1,0 +1,146 @@
+//! One connection for questions that are answered at once, and what an answer's absence means.
+//!
+//! **Invariant:** no call takes longer than [`REDIS_CONNECT_MAX`] twice and [`REDIS_ANSWER_MAX`]
+//! once, whether the server is gone, stopped or slow: whoever publishes is not held up by hints.
+
+use std::time::Duration;
+
+use keybaton_ports::{Denial, Refusal};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::limits::{REDIS_ANSWER_MAX, REDIS_CONNECT_MAX, REDIS_RECONNECT_AFTER};
+
+/// The connection that all short questions of a bus share.
+pub(super) struct Link {
+    client: Client,
+    state: Mutex<State>,
+}
+
+/// Either connected, or not before a moment, or neither yet.
+#[derive(Default)]
+struct State {
+    connection: Option<MultiplexedConnection>,
+    /// Counts connections, so that a call that failed on an old one leaves the new one alone.
+    number: u64,
+    refused: Option<(Instant, Refusal)>,
+}
+
+impl Link {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, state: Mutex::default() }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Asks one question.
+    pub(super) async fn ask<T: FromRedisValue>(&self, question: &Cmd) -> Result<T, Refusal> {
+        let (number, mut connection) = self.connection().await?;
+        let (answer, is_broken) = ask_on(&mut connection, question, REDIS_ANSWER_MAX).await;
+        if is_broken {
+            self.drop_connection(number).await;
+        }
+        answer
+    }
+
+    async fn connection(&self) -> Result<(u64, MultiplexedConnection), Refusal> {
+        let waited = timeout(REDIS_CONNECT_MAX, self.state.lock()).await;
+        let mut state = waited.map_err(|_| Refusal::busy("redis has not answered yet"))?;
+        if let Some(connection) = &state.connection {
+            return Ok((state.number, connection.clone()));
+        }
+        // While the server is away everybody is told so at once, and one tries now and then.
+        if let Some((until, refusal)) = &state.refused
+            && Instant::now() < *until
+        {
+            return Err(refusal.clone());
+        }
+        match connect(&self.client).await {
+            Ok(connection) => {
+                state.refused = None;
+                state.number += 1;
+                state.connection = Some(connection.clone());
+                Ok((state.number, connection))
+            }
+            Err(refusal) => {
+                state.refused = Some((Instant::now() + REDIS_RECONNECT_AFTER, refusal.clone()));
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn drop_connection(&self, number: u64) {
+        if let Ok(mut state) = timeout(REDIS_CONNECT_MAX, self.state.lock()).await
+            && state.number == number
+        {
+            state.connection = None;
+        }
+    }
+}
+
+/// Connects and signs in. Nothing has been asked of the server when this fails.
+pub(super) async fn connect(client: &Client) -> Result<MultiplexedConnection, Refusal> {
+    // Every deadline is set here, so the library's own ones are off.
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let connected = client.get_multiplexed_async_connection_with_config(&config);
+    match timeout(REDIS_CONNECT_MAX, connected).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(match refused(&error) {
+            Refusal::Unknown { why } => Refusal::busy(why),
+            refusal => refusal,
+        }),
+        Err(_) => Err(Refusal::busy(format!("no connection to redis in {REDIS_CONNECT_MAX:?}"))),
+    }
+}
+
+/// Asks one question on a connection; also says whether the connection is of no more use.
+pub(super) async fn ask_on<T: FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    question: &Cmd,
+    wait: Duration,
+) -> (Result<T, Refusal>, bool) {
+    match timeout(wait, question.query_async(connection)).await {
+        Ok(Ok(answer)) => (Ok(answer), false),
+        Ok(Err(error)) => {
+            let refusal = refused(&error);
+            // A server that became a replica is asked again where the primary is now.
+            let is_moved = error.code() == Some("READONLY");
+            let is_broken = is_moved || matches!(refusal, Refusal::Unknown { .. });
+            (Err(refusal), is_broken)
+        }
+        Err(_) => (Err(Refusal::unknown(format!("no answer from redis in {wait:?}"))), true),
+    }
+}
+
+/// What an error says about whether something happened. Only the code counts: the texts differ
+/// between Redis and Valkey, and may repeat arguments.
+fn refused(error: &RedisError) -> Refusal {
+    if error.kind() == ErrorKind::AuthenticationFailed {
+        return denied_user("redis refuses the user or the password");
+    }
+    match error.code() {
+        Some("NOPERM") => denied_user("redis does not permit this to the user (NOPERM)"),
+        Some(code @ ("NOAUTH" | "WRONGPASS")) => denied_user(&format!("redis says {code}")),
+        // All of these are said before anything is written.
+        Some(
+            code @ ("OOM" | "LOADING" | "READONLY" | "MISCONF" | "MASTERDOWN" | "CLUSTERDOWN"
+            | "TRYAGAIN" | "NOREPLICAS" | "BUSY"),
+        ) => Refusal::busy(format!("redis says {code}")),
+        Some("NOGROUP") => Refusal::denied(Denial::NotFound, "redis says NOGROUP"),
+        Some(code) => Refusal::denied(Denial::BadRequest, format!("redis says {code}")),
+        None if error.kind() == ErrorKind::UnexpectedReturnType => {
+            Refusal::denied(Denial::Corrupt, "redis answers in a form that is not known")
+        }
+        None => Refusal::unknown(format!("the connection to redis failed: {}", error.category())),
+    }
+}
+
+fn denied_user(why: &str) -> Refusal {
+    let next = "compare its access control list with `keybaton redis acl`";
+    Refusal::denied(Denial::Admin, format!("{why}; {next}"))
+}
