@@ -8,3 +8,4 @@ mod provider;
 mod store_disk;
 mod store_opening;
 mod store_rows;
+mod vault;

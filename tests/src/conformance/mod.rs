@@ -26,7 +26,8 @@ pub trait Has<P: ?Sized>: Send + Sync {
 }
 
 /// Runs the named cases as tests of their own. `$open` is an async function without arguments that
-/// opens a new world.
+/// opens a new world; with `if_there` behind it, it may answer `None` where a server is not on the
+/// machine, and says so itself.
 #[macro_export]
 macro_rules! conformance_cases {
     ($suite:ident, $open:path => $($case:ident)*) => {
@@ -34,6 +35,15 @@ macro_rules! conformance_cases {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
                 let world = $open().await;
+                $crate::conformance::$suite::$case(&world).await;
+            }
+        )*
+    };
+    ($suite:ident, $open:path, if_there => $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let Some(world) = $open().await else { return };
                 $crate::conformance::$suite::$case(&world).await;
             }
         )*

@@ -8,6 +8,7 @@ mod bus;
 mod puppet;
 mod recorder;
 mod strings;
+mod vault;
 mod wait;
 mod world;
 
@@ -20,5 +21,6 @@ pub use keybaton_oracle::hunt::{Find, Hunt};
 pub use puppet::{Deed, Keeps, Puppet, Risk, Role};
 pub use recorder::Recorder;
 pub use strings::{Cue, Place, Seen, Strings};
+pub use vault::{VaultCaller, VaultServer};
 pub use wait::{PATIENCE, soon};
 pub use world::{PROVIDER, Setup, StandIn, World, phase_name, policy};

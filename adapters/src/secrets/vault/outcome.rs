@@ -83,6 +83,8 @@ pub(super) fn judge(
     let why = format!("Vault answers status {status}");
     match status {
         400 if says("check-and-set parameter did not match") => Failure::Lost,
+        // The engine converts itself for a moment after it was mounted.
+        400 if says("Upgrading from non-versioned") => Failure::busy("Vault prepares the mount"),
         400 | 405 if says("unsupported operation") || says("unsupported path") => {
             Failure::denied(Denial::BadRequest, "the mount is not a KV engine of version 2")
         }

@@ -1,9 +1,10 @@
-//! The command line: demo, simulator, status, audit.
+//! The command line: demo, simulator, status, audit, vault.
 
 mod audit;
 mod simulator;
 mod status;
 mod telemetry;
+mod vault;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,6 +37,9 @@ enum Command {
     /// Look at the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Prepare a Vault for secrets
+    #[command(subcommand)]
+    Vault(vault::VaultCommand),
 }
 
 /// Carries out the command.
@@ -56,6 +60,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Simulator(args) => simulator::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Audit(command) => audit::run(command).await,
+            Command::Vault(command) => vault::run(command),
         }
     })
 }
