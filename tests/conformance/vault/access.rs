@@ -46,8 +46,6 @@ async fn a_tenants_token_neither_reads_nor_writes_nor_lists_another_tenant() {
             let (status, said) = caller.ask(method, &path(tree, &prefix, UMBRELLA), body);
             assert_eq!(status, 403, "{} {method} {tree}: {said}", role.word());
         }
-        let (_, tenants) = path("metadata", &prefix, "").split_once('/').map_or(("", ""), |it| it);
-        assert!(!tenants.is_empty());
         for folder in ["", "tenants/", "tenants/umbrella/", "tenants/umbrella/providers/"] {
             let list = format!("kv/metadata/{prefix}/{folder}");
             let (status, said) = caller.ask("LIST", &list, None);

@@ -6,9 +6,13 @@ use keybaton_adapters::secrets::vault::VaultSecrets;
 use keybaton_ports::{Denial, SecretStore};
 use keybaton_tests::conformance::records::{label, pair};
 use keybaton_tests::conformance::secrets::{meta, secret};
-use keybaton_tests::harness::VaultServer;
+use keybaton_tests::harness::{VaultServer, soon};
+use tokio::sync::oneshot;
 
-use super::{given, is_busy, is_denied, is_unknown, settings, started, why};
+use super::proxy::{Loss, Proxy};
+use super::{
+    given, is_busy, is_denied, is_unknown, new_prefix, settings, shared, started, why,
+};
 
 const ACME: &str = "acme";
 
@@ -42,7 +46,7 @@ async fn a_sealed_vault_says_that_nothing_happened_and_serves_again_when_it_is_u
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_vault_leaves_a_write_unknown_and_its_repetition_stores_it_once() {
+async fn a_silent_vault_leaves_a_change_unknown_and_a_read_undone() {
     let Some(server) = started() else { return };
     let secrets = impatient(&server);
     let one = meta(&pair(ACME), Some(label(1)), "key_1");
@@ -57,45 +61,56 @@ async fn a_silent_vault_leaves_a_write_unknown_and_its_repetition_stores_it_once
     assert!(is_denied(&secrets.read(&pair(ACME), first).await, Denial::NotFound));
 }
 
-/// The write itself is caught between its question and its answer: the server is paused when the
-/// last look before the write has been answered, which is when a second writer's version is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_whose_answer_is_lost_is_found_and_not_stored_twice() {
-    let Some(server) = started() else { return };
-    let mut unknown = 0;
-    for n in 1..=20 {
-        let secrets = impatient(&server);
-        let one = meta(&pair(ACME), Some(label(n)), &format!("key_{n}"));
-        let text = format!("sk-{n}");
-        let putting = secrets.put(&one, &secret(&text));
-        tokio::pin!(putting);
-        // Each round stops the server a little later within the same sequence of calls.
-        let mut polls = 0;
-        let answer = loop {
-            let polled = futures::poll!(putting.as_mut());
-            if let std::task::Poll::Ready(answer) = polled {
-                break answer;
-            }
-            polls += 1;
-            if polls == n * 3 {
-                server.pause();
-                let answer = putting.as_mut().await;
-                server.resume();
-                break answer;
-            }
-            tokio::task::yield_now().await;
-        };
-        unknown += u32::from(is_unknown(&answer));
-        let version = match answer {
-            Ok(version) => version,
-            Err(_) => impatient(&server).put(&one, &secret(&text)).await.expect("stored"),
-        };
-        let listed = secrets.list(&pair(ACME)).await.expect("read");
-        let ours: Vec<_> = listed.iter().filter(|(_, it)| it.label == one.label).collect();
-        assert_eq!(ours, [&(version, one.clone())], "round {n}: once, and under this number");
-        secrets.destroy(&pair(ACME), version).await.expect("destroyed");
+async fn a_write_that_was_lost_is_stored_once_whatever_became_of_it() {
+    let Some(server) = shared() else { return };
+    let prefix = new_prefix();
+    let proxy = Proxy::start(server.address()).await;
+    let mut settings = settings(server, &prefix, given(server.root_token()));
+    proxy.address().clone_into(&mut settings.address);
+    settings.call_wait_max = SHORT_WAIT;
+    let secrets = VaultSecrets::new(settings).expect("good settings");
+    for (n, loss) in [(1, Loss::Request), (2, Loss::Answer)] {
+        let meta = meta(&pair(ACME), Some(label(n)), &format!("key_{n}"));
+        proxy.lose(loss);
+        assert!(is_unknown(&secrets.put(&meta, &secret("sk-one")).await), "{n}");
+        let again = secrets.put(&meta, &secret("sk-one")).await.expect("stored");
+        assert_eq!(again.0, u64::from(n), "one number for each secret");
     }
-    drop(unknown);
+    // Imported keys have no label: they are known by their key id and their bytes.
+    let imported = meta(&pair(ACME), None, "key_imported");
+    proxy.lose(Loss::Answer);
+    assert!(is_unknown(&secrets.put(&imported, &secret("sk-imported")).await));
+    assert_eq!(secrets.put(&imported, &secret("sk-imported")).await.map(|it| it.0), Ok(3));
+    assert_eq!(secrets.list(&pair(ACME)).await.expect("read").len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_arrives_late_and_its_repetition_do_not_both_succeed() {
+    let Some(server) = shared() else { return };
+    for is_late_first in [true, false] {
+        let prefix = new_prefix();
+        let proxy = Proxy::start(server.address()).await;
+        let mut settings = settings(server, &prefix, given(server.root_token()));
+        proxy.address().clone_into(&mut settings.address);
+        settings.call_wait_max = SHORT_WAIT;
+        let secrets = VaultSecrets::new(settings).expect("good settings");
+        let one = meta(&pair(ACME), Some(label(1)), "key_1");
+        let ((go, waits), (done, status)) = (oneshot::channel(), oneshot::channel());
+        proxy.lose(Loss::Late(waits, done));
+        assert!(is_unknown(&secrets.put(&one, &secret("sk-one")).await));
+        let version = if is_late_first {
+            go.send(()).expect("it waits");
+            assert_eq!(soon("the late write", status).await, Ok(200));
+            secrets.put(&one, &secret("sk-one")).await.expect("found")
+        } else {
+            let version = secrets.put(&one, &secret("sk-one")).await.expect("stored");
+            go.send(()).expect("it waits");
+            assert_eq!(soon("the late write", status).await, Ok(400), "its check does not hold");
+            version
+        };
+        assert_eq!(secrets.list(&pair(ACME)).await, Ok(vec![(version, one)]));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@
 
 mod access;
 mod faults;
+mod proxy;
 mod restored;
 mod tokens;
 mod versions;
