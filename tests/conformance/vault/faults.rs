@@ -10,9 +10,7 @@ use keybaton_tests::harness::{VaultServer, soon};
 use tokio::sync::oneshot;
 
 use super::proxy::{Loss, Proxy};
-use super::{
-    given, is_busy, is_denied, is_unknown, new_prefix, settings, shared, started, why,
-};
+use super::{given, is_busy, is_denied, is_unknown, new_prefix, settings, shared, started, why};
 
 const ACME: &str = "acme";
 

@@ -82,12 +82,7 @@ fn tenant(name: &str) -> TenantId {
 }
 
 /// Writes the printed policies of these tenants and returns their names.
-fn write_policies(
-    server: &VaultServer,
-    prefix: &str,
-    tenants: &[&str],
-    role: Role,
-) -> Vec<String> {
+fn write_policies(server: &VaultServer, prefix: &str, tenants: &[&str], role: Role) -> Vec<String> {
     let place = Place::new(MOUNT, prefix).expect("fits");
     let write = |name: &&str| {
         let policy = format!("{prefix}-{}-{name}", role.word());

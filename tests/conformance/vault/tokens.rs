@@ -12,9 +12,7 @@ use keybaton_tests::conformance::secrets::{meta, secret};
 use keybaton_tests::harness::{VaultServer, soon};
 use serde_json::{Value, json};
 
-use super::{
-    given, is_denied, new_prefix, shared, store, token_of, why, write_policies,
-};
+use super::{given, is_denied, new_prefix, shared, store, token_of, why, write_policies};
 
 const ACME: &str = "acme";
 

@@ -68,7 +68,10 @@ async fn what_somebody_else_writes_beside_ours_is_neither_ours_nor_in_the_way() 
     assert_eq!((first.0, third.0), (1, 3));
     assert_eq!(secrets.list(&pair(ACME)).await, Ok(vec![(first, one), (third, two)]));
     assert!(is_denied(&secrets.read(&pair(ACME), SecretVersion(2)).await, Denial::Corrupt));
-    assert_eq!(secrets.find(&pair(ACME), &label(1)).await.map(|it| it.map(|it| it.0)), Ok(Some(first)));
+    assert_eq!(
+        secrets.find(&pair(ACME), &label(1)).await.map(|it| it.map(|it| it.0)),
+        Ok(Some(first))
+    );
     assert!(secrets.find(&pair(ACME), &label(9)).await.is_ok_and(|found| found.is_none()));
 }
 

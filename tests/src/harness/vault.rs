@@ -168,8 +168,8 @@ impl VaultServer {
     }
 
     fn launch(&self) {
-        let log = std::fs::File::options().create(true).append(true);
-        let log = log.clone().open(self.dir.path().join("log")).expect("a log");
+        let log = self.dir.path().join("log");
+        let log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "--"])

@@ -18,8 +18,8 @@ use data_encoding::BASE64;
 use jiff::Timestamp as Moment;
 use keybaton_messages::{PairId, Timestamp};
 use keybaton_ports::{Denial, Refusal, Secret, SecretMeta, StoredSecret};
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize as DeserializeDerive, Serialize};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// The schema of the object; another one is refused, never guessed.
@@ -95,20 +95,20 @@ fn time_of(text: &str) -> Option<Timestamp> {
 }
 
 /// What Vault answers to a read of one version.
-#[derive(DeserializeDerive)]
+#[derive(Deserialize)]
 pub(super) struct ReadAnswer {
     pub(super) data: Option<Held>,
 }
 
 /// A version and what Vault says of it.
-#[derive(DeserializeDerive)]
+#[derive(Deserialize)]
 pub(super) struct Held {
     pub(super) data: Option<Document>,
     pub(super) metadata: VersionState,
 }
 
 /// What Vault says of a version.
-#[derive(DeserializeDerive)]
+#[derive(Deserialize)]
 pub(super) struct VersionState {
     #[serde(default)]
     pub(super) deletion_time: String,
@@ -118,13 +118,13 @@ pub(super) struct VersionState {
 }
 
 /// What Vault answers to a write.
-#[derive(DeserializeDerive)]
+#[derive(Deserialize)]
 pub(super) struct WriteAnswer {
     pub(super) data: VersionState,
 }
 
 /// The object of one version. Every field is optional: somebody else may have written anything.
-#[derive(DeserializeDerive)]
+#[derive(Deserialize)]
 pub(super) struct Document {
     #[serde(default)]
     keybaton: Text,
@@ -289,7 +289,7 @@ mod tests {
 
     /// What was written, as Vault would answer it to a read.
     fn read_back(body: &str, tenant: &str) -> Result<StoredSecret, Refusal> {
-        #[derive(DeserializeDerive)]
+        #[derive(Deserialize)]
         struct Body {
             data: Document,
         }

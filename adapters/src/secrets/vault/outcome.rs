@@ -172,7 +172,12 @@ mod tests {
             (413, None, Act::Write, "too large"),
             (429, Some("request path quota exceeded"), Act::Write, "busy"),
             (473, None, Act::Write, "busy"),
-            (500, Some("local node not active but active cluster node not found"), Act::Write, "busy"),
+            (
+                500,
+                Some("local node not active but active cluster node not found"),
+                Act::Write,
+                "busy",
+            ),
             (500, Some("internal error"), Act::Write, "unknown"),
             (500, Some("internal error"), Act::Read, "busy"),
             (502, None, Act::Write, "unknown"),

@@ -96,7 +96,7 @@ impl Place {
             text.push_str(&rule(&format!("{}/{tree}/{path}", self.mount), capabilities));
         }
         if role == Role::Rotator {
-            text.push_str("# Whether the engine would delete versions by itself.\n");
+            text.push_str("# Whether the engine ends versions by the clock.\n");
             text.push_str(&rule(&format!("{}/config", self.mount), &["read"]));
         }
         text

@@ -264,9 +264,9 @@ impl Session {
     }
 
     fn start_keeper(self: &Arc<Self>, live: &Arc<Live>) {
-        let next = live.left().map(|_| {
-            tokio::spawn(keep(Arc::downgrade(self), Arc::downgrade(live))).abort_handle()
-        });
+        let next = live
+            .left()
+            .map(|_| tokio::spawn(keep(Arc::downgrade(self), Arc::downgrade(live))).abort_handle());
         let last = std::mem::replace(&mut *self.keeper.lock(), next);
         if let Some(last) = last {
             last.abort();

@@ -433,8 +433,7 @@ impl SecretStore for VaultSecrets {
         let (session, mount, path) = (&self.session, self.place.mount(), path.as_str());
         let destroyed = session.ask(|live| async move {
             let _permit = session.wire.permit().await;
-            let destroyed =
-                kv2::destroy_versions(&live.client, mount, path, vec![version.0]).await;
+            let destroyed = kv2::destroy_versions(&live.client, mount, path, vec![version.0]).await;
             destroyed.map_err(|error| of_library(&error, Act::Write))
         });
         destroyed.await.map_err(Failure::into_refusal)

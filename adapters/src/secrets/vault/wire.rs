@@ -79,7 +79,9 @@ impl Wire {
         })?;
         // The library puts its version in front of the whole path.
         if !base.join(&[]).path().trim_matches('/').is_empty() {
-            return Err(address("it has a path; Vault's API begins at the root of its host".into()));
+            return Err(address(
+                "it has a path; Vault's API begins at the root of its host".into(),
+            ));
         }
         let mut builder = if base.is_https() {
             Client::builder().https_only(true)

@@ -4,9 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
-use keybaton_adapters::secrets::vault::{
-    MOUNT_DEFAULT, PREFIX_DEFAULT, Place, Role, policy_name,
-};
+use keybaton_adapters::secrets::vault::{MOUNT_DEFAULT, PREFIX_DEFAULT, Place, Role, policy_name};
 use keybaton_messages::TenantId;
 
 /// What can be asked about secrets in Vault.
