@@ -55,6 +55,18 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// A life of zero is Vault's way to say "for ever".
+    fn new(
+        mut client: VaultClient,
+        token: &str,
+        granted: Duration,
+        is_renewable: bool,
+    ) -> Result<Self, Refusal> {
+        client.set_token(token);
+        let ends = Mutex::new((!granted.is_zero()).then(|| Instant::now() + granted));
+        Ok(Self { client, token: token_header(token)?, ends, granted, is_renewable })
+    }
+
     /// What is left of its life; `None` for ever.
     fn left(&self) -> Option<Duration> {
         self.ends.lock().map(|ends| ends.saturating_duration_since(Instant::now()))
@@ -178,19 +190,21 @@ impl Session {
             Login::Token(source) => self.adopt(source.read()?.text()?).await,
             Login::AppRole { mount, role_id, secret_id } => {
                 let secret_id = secret_id.read()?;
-                let nobody = self.client("")?;
-                let login = approle::login(&nobody, mount, role_id, secret_id.text()?);
+                let client = self.client()?;
+                let login = approle::login(&client, mount, role_id, secret_id.text()?);
                 let auth = login.await.map_err(|error| refused_login(&error))?;
                 let token = Zeroizing::new(auth.client_token);
                 let granted = Duration::from_secs(auth.lease_duration);
-                self.make(&token, granted, auth.renewable)
+                Live::new(client, &token, granted, auth.renewable)
             }
         }
     }
 
     /// Takes a token that somebody else made.
     async fn adopt(&self, token: &str) -> Result<Live, Refusal> {
-        let looked = self.client(token)?.lookup().await;
+        let mut client = self.client()?;
+        client.set_token(token);
+        let looked = client.lookup().await;
         let mut found = looked.map_err(|error| match of_library(&error, Act::Read) {
             Failure::Forbidden => Refusal::denied(
                 Denial::Admin,
@@ -200,23 +214,12 @@ impl Session {
         })?;
         found.id.zeroize();
         let renewable = found.renewable.unwrap_or(false);
-        self.make(token, Duration::from_secs(found.ttl), renewable)
+        Live::new(client, token, Duration::from_secs(found.ttl), renewable)
     }
 
-    /// A life of zero is Vault's way to say "for ever".
-    fn make(&self, token: &str, granted: Duration, is_renewable: bool) -> Result<Live, Refusal> {
-        let ends = (!granted.is_zero()).then(|| Instant::now() + granted);
-        Ok(Live {
-            client: self.client(token)?,
-            token: token_header(token)?,
-            ends: Mutex::new(ends),
-            granted,
-            is_renewable,
-        })
-    }
-
-    /// The library's client with a token of its own: one that is shared cannot change its token.
-    fn client(&self, token: &str) -> Result<VaultClient, Refusal> {
+    /// The library's client, still without a token. Each token has one of its own, since one that
+    /// is shared cannot change it.
+    fn client(&self) -> Result<VaultClient, Refusal> {
         let broken = |_| Refusal::busy("the client for Vault cannot be built");
         // All are given, so that nothing is taken from the environment.
         let settings = VaultClientSettingsBuilder::default()
@@ -224,7 +227,7 @@ impl Session {
             .ca_certs(Vec::new())
             .identity(None)
             .timeout(Some(self.settings.call_wait_max))
-            .token(token)
+            .token("")
             .verify(true)
             .namespace(self.settings.namespace.clone())
             .build()

@@ -46,7 +46,7 @@ pub struct VaultSecrets {
 
 /// What a read of one version found.
 enum Found {
-    Value(Document),
+    Value(Box<Document>),
     /// Destroyed, or deleted by a person, who could undo that.
     Gone {
         is_destroyed: bool,
@@ -108,14 +108,13 @@ impl VaultSecrets {
                 Err(Refusal::denied(Denial::Corrupt, why))
             }
             Some(held) => Ok(match held.data {
-                Some(document) => Found::Value(document),
+                Some(document) => Found::Value(Box::new(document)),
                 None => Found::Gone { is_destroyed: held.metadata.destroyed },
             }),
             None => Err(Refusal::busy("Vault's answer has no data")),
         }
     }
 
-    /// `None` when the path is not there.
     async fn shelf(&self, pair: &PairId) -> Result<Shelf, Refusal> {
         let path = self.place.path(pair);
         let (session, mount, path) = (&self.session, self.place.mount(), path.as_str());
@@ -228,7 +227,7 @@ impl VaultSecrets {
         pair: &PairId,
         shelf: &Shelf,
         is_it: impl Fn(&Document) -> bool + Send + Sync,
-    ) -> Result<Option<(SecretVersion, Document)>, Refusal> {
+    ) -> Result<Option<(SecretVersion, Box<Document>)>, Refusal> {
         for &number in shelf.held.iter().rev() {
             match self.read_one(pair, number).await? {
                 Found::Value(document) if !document.is_ours() => {
@@ -271,6 +270,20 @@ impl VaultSecrets {
         let label = label.as_str();
         let found = self.search(pair, shelf, |document| document.label() == Some(label)).await?;
         Ok(found.map(|(version, _)| version))
+    }
+
+    /// What is known of one version; `None` when it holds nothing of ours.
+    async fn described(
+        &self,
+        pair: &PairId,
+        number: u64,
+    ) -> Result<Option<(SecretVersion, SecretMeta)>, Refusal> {
+        match self.read_one(pair, number).await? {
+            Found::Value(document) if document.is_ours() => {
+                Ok(Some((SecretVersion(number), document.open(pair)?.meta)))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn witness_lock(&self, pair: &PairId) -> &AsyncMutex<()> {
@@ -441,14 +454,7 @@ impl SecretStore for VaultSecrets {
 
     async fn list(&self, pair: &PairId) -> Result<Vec<(SecretVersion, SecretMeta)>, Refusal> {
         let shelf = self.shelf(pair).await?;
-        let reads = shelf.held.iter().map(|&number| async move {
-            match self.read_one(pair, number).await? {
-                Found::Value(document) if document.is_ours() => {
-                    Ok(Some((SecretVersion(number), document.open(pair)?.meta)))
-                }
-                _ => Ok(None),
-            }
-        });
+        let reads: Vec<_> = shelf.held.iter().map(|&number| self.described(pair, number)).collect();
         let found: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }
