@@ -114,4 +114,7 @@ async fn a_mount_that_is_not_there_is_said_so_and_nothing_is_guessed() {
     assert!(lost.preflight(&pair(ACME)).await.is_err());
     let destroyed = lost.destroy(&pair(ACME), keybaton_messages::SecretVersion(1)).await;
     assert!(destroyed.is_err(), "nothing was destroyed there");
+    let read = lost.read(&pair(ACME), keybaton_messages::SecretVersion(1)).await;
+    assert!(is_denied(&read, Denial::BadRequest), "not the same as a version that is gone");
+    assert!(lost.find(&pair(ACME), &label(1)).await.is_err(), "and not the same as no such label");
 }

@@ -8,7 +8,7 @@ use keybaton_tests::conformance::records::{label, pair};
 use keybaton_tests::conformance::secrets::{meta, secret};
 use serde_json::json;
 
-use super::{given, is_denied, new_prefix, path, shared, store, why};
+use super::{given, is_busy, is_denied, new_prefix, path, shared, store, why};
 
 const ACME: &str = "acme";
 
@@ -92,7 +92,7 @@ async fn a_version_of_another_pair_is_corrupt_where_it_does_not_belong() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_version_that_a_person_deleted_is_missing_until_it_is_undeleted() {
+async fn a_version_that_a_person_deleted_is_not_called_destroyed() {
     let Some(server) = shared() else { return };
     let prefix = new_prefix();
     let secrets = store(server, &prefix, given(server.root_token()));
@@ -100,8 +100,11 @@ async fn a_version_that_a_person_deleted_is_missing_until_it_is_undeleted() {
     let version = secrets.put(&one, &secret("sk-one")).await.expect("stored");
     let versions = || Some(json!({ "versions": [1] }));
     server.admin().must("POST", &path("delete", &prefix, ACME), versions());
-    let text = why(secrets.read(&pair(ACME), version).await);
+    let read = secrets.read(&pair(ACME), version).await;
+    assert!(is_busy(&read), "it is not destroyed: somebody could bring it back");
+    let text = why(read);
     assert!(text.contains("vault kv undelete"), "{text}");
+    assert_eq!(secrets.list(&pair(ACME)).await, Ok(Vec::new()));
     server.admin().must("POST", &path("undelete", &prefix, ACME), versions());
     assert!(secrets.read(&pair(ACME), version).await.is_ok());
 }

@@ -30,6 +30,8 @@ pub(super) enum Failure {
     Refused(Refusal),
 }
 
+const NO_SUCH_MOUNT: &str = "Vault knows no such path: check mount, prefix and namespace";
+
 impl Failure {
     pub(super) fn busy(why: impl Into<String>) -> Self {
         Self::Refused(Refusal::busy(why))
@@ -50,10 +52,7 @@ impl Failure {
                 Denial::Admin,
                 "Vault's policies do not allow this: compare them with `keybaton vault policy`",
             ),
-            Self::Absent => Refusal::denied(
-                Denial::NotFound,
-                "Vault knows no such path: check mount, prefix and namespace",
-            ),
+            Self::Absent => Refusal::denied(Denial::BadRequest, NO_SUCH_MOUNT),
             Self::Lost => Refusal::busy("another write to Vault came first"),
             Self::Refused(refusal) => refusal,
         }
@@ -89,6 +88,8 @@ pub(super) fn judge(
             Failure::denied(Denial::BadRequest, "the mount is not a KV engine of version 2")
         }
         403 if words.is_some() => Failure::Forbidden,
+        // Said of a mount, where "there is no such version" would be a lie.
+        404 if says("no handler for route") => Failure::denied(Denial::BadRequest, NO_SUCH_MOUNT),
         404 => Failure::Absent,
         413 => Failure::denied(Denial::TooLarge, why),
         // Not yet consistent (412), over a quota (429), a standby that redirects instead of
@@ -167,6 +168,7 @@ mod tests {
             (403, Some("permission denied"), Act::Read, "Forbidden"),
             (403, None, Act::Write, "bad request"),
             (404, Some(""), Act::Read, "Absent"),
+            (404, Some("no handler for route \"nowhere/\""), Act::Read, "bad request"),
             (307, None, Act::Write, "busy"),
             (412, Some("required index state not present"), Act::Read, "busy"),
             (413, None, Act::Write, "too large"),

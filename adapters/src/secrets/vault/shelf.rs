@@ -19,7 +19,8 @@ const NO_VERSION: &str = "none";
 pub(super) struct Shelf {
     /// The highest number ever given.
     pub(super) current: u64,
-    /// Numbers that still hold a value, ascending.
+    /// Numbers that still hold a value, ascending; also one that a person deleted, which could be
+    /// undone.
     pub(super) held: Vec<u64>,
     max_versions: u64,
     /// Every write needs a check-and-set, and nothing ends by itself.
@@ -32,7 +33,7 @@ impl Shelf {
         let mut held: Vec<u64> = answer
             .versions
             .iter()
-            .filter(|(_, state)| !state.destroyed && state.deletion_time.is_empty())
+            .filter(|(_, state)| !state.destroyed)
             .filter_map(|(number, _)| number.parse().ok())
             .collect();
         held.sort_unstable();

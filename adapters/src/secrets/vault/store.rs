@@ -94,15 +94,13 @@ impl VaultSecrets {
             })
             .await
             .map_err(Failure::into_refusal)?;
-        if answer.is_absent {
-            let said = answer.read::<ReadAnswer>(Act::Read).ok().and_then(|it| it.data);
-            let Some(held) = said else {
-                return Ok(Found::Nothing);
-            };
-            return Ok(Found::Gone { is_destroyed: held.metadata.destroyed });
-        }
+        // Not Vault's form: somebody between us answered, and knows nothing of versions.
         let said: ReadAnswer = answer.read(Act::Read).map_err(Failure::into_refusal)?;
         match said.data {
+            Some(held) if answer.is_absent => {
+                Ok(Found::Gone { is_destroyed: held.metadata.destroyed })
+            }
+            None if answer.is_absent => Ok(Found::Nothing),
             Some(held) if held.metadata.version != number => {
                 let why = format!("asked for s{number}, Vault answers s{}", held.metadata.version);
                 Err(Refusal::denied(Denial::Corrupt, why))
@@ -137,10 +135,13 @@ impl VaultSecrets {
     }
 
     /// A number that is given a second time would let one version's secret pass for another's.
-    fn check_forward(&self, pair: &PairId, shelf: &Shelf) -> Result<(), Refusal> {
+    async fn check_forward(&self, pair: &PairId, shelf: &Shelf) -> Result<(), Refusal> {
         let highest = self.seen.lock().get(pair).copied().unwrap_or_default();
         if shelf.current >= highest {
             return Ok(());
+        }
+        if self.session.wire.may_be_stale().await {
+            return Err(Refusal::busy("a standby of Vault lags behind"));
         }
         let why = format!(
             "Vault went back from s{highest} to s{} at {}: it was restored from an older state; \
@@ -221,7 +222,8 @@ impl VaultSecrets {
         Ok(SecretVersion(said.data.version))
     }
 
-    /// The newest version of ours that `is_it` recognises.
+    /// The newest version of ours that `is_it` recognises. One that a person deleted is not looked
+    /// into: it can be handed out to nobody, and a key that is issued anew replaces it.
     async fn search(
         &self,
         pair: &PairId,
@@ -372,14 +374,14 @@ impl SecretStore for VaultSecrets {
         self.check_capabilities(pair).await?;
         self.check_mount().await?;
         let shelf = self.shelf(pair).await?;
-        self.check_forward(pair, &shelf)?;
+        self.check_forward(pair, &shelf).await?;
         shelf.room_needed().map(drop)
     }
 
     async fn put(&self, meta: &SecretMeta, secret: &Secret) -> Result<SecretVersion, Refusal> {
         for _ in 0..LOST_WRITES_MAX {
             let shelf = self.shelf(&meta.pair).await?;
-            self.check_forward(&meta.pair, &shelf)?;
+            self.check_forward(&meta.pair, &shelf).await?;
             if let Some(version) = self.stored(meta, secret, &shelf).await? {
                 return Ok(version);
             }
@@ -408,7 +410,9 @@ impl SecretStore for VaultSecrets {
                 Found::Value(document) => return document.open(pair),
                 Found::Gone { is_destroyed: true } => return Err(missing("it is destroyed")),
                 Found::Gone { is_destroyed: false } => {
-                    return Err(missing("it is deleted; `vault kv undelete` brings it back"));
+                    let path = self.place.path(pair);
+                    let why = format!("{version} at {path} is deleted: `vault kv undelete` it");
+                    return Err(Refusal::busy(why));
                 }
                 Found::Nothing => {}
             }

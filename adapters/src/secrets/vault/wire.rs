@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use keybaton_ports::{Denial, Refusal};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Body, Certificate, Client, Method, StatusCode, redirect};
+use reqwest::{Body, Certificate, Client, Method, redirect};
 use serde::Deserialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
@@ -152,12 +152,14 @@ impl Wire {
             .and_then(|value| value.to_str().ok()?.trim().parse().ok())
             .map(Duration::from_secs);
         let body = read_wiped(response, ANSWER_BYTES_MAX).await;
-        let is_absent = status == StatusCode::NOT_FOUND;
         match body {
-            Ok(body) if status.is_success() || is_absent => Ok(Answer { is_absent, body }),
+            Ok(body) if status.is_success() => Ok(Answer { is_absent: false, body }),
             Ok(body) => {
                 let words = words_of(&body);
-                Err(judge(status.as_u16(), words.as_deref(), after, call.act))
+                match judge(status.as_u16(), words.as_deref(), after, call.act) {
+                    Failure::Absent => Ok(Answer { is_absent: true, body }),
+                    other => Err(other),
+                }
             }
             Err(why) if status.is_success() && call.act == Act::Write => Err(Failure::unknown(why)),
             Err(why) if status.is_success() => Err(Failure::busy(why)),
