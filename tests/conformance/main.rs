@@ -10,3 +10,4 @@ mod redis;
 mod store_disk;
 mod store_opening;
 mod store_rows;
+mod vault;

@@ -1,4 +1,4 @@
-//! Where a vendor is: the one place that decides which hosts may be called.
+//! Where a vendor or a store is: the one place that decides which hosts may be called.
 //!
 //! **Invariant:** a request leaves by https, or it stays on this machine.
 //! **Invariant:** link-local addresses, where clouds keep their metadata, are never called,
@@ -21,13 +21,13 @@ pub fn check_base_url(text: &str) -> Result<(), SettingsError> {
 
 /// A checked base URL, version path included, for example `https://api.openai.com/v1`.
 #[derive(Debug)]
-pub(super) struct BaseUrl {
+pub(crate) struct BaseUrl {
     url: Url,
     is_here: bool,
 }
 
 impl BaseUrl {
-    pub(super) fn parse(text: &str) -> Result<Self, SettingsError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, SettingsError> {
         // The text is not repeated: it could hold a password.
         let refuse = |why| Err(SettingsError::BaseUrl { why });
         let Ok(url) = Url::parse(text) else {
@@ -56,17 +56,17 @@ impl BaseUrl {
         Ok(Self { url, is_here })
     }
 
-    pub(super) fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.url.scheme() == "https"
     }
 
     /// Whether the host is this machine by its very name.
-    pub(super) fn is_here(&self) -> bool {
+    pub(crate) fn is_here(&self) -> bool {
         self.is_here
     }
 
     /// The URL of `path` below the base. Parts are constants or passed [`is_path_part`].
-    pub(super) fn join(&self, path: &[&str]) -> Url {
+    pub(crate) fn join(&self, path: &[&str]) -> Url {
         let mut url = self.url.clone();
         url.path_segments_mut()
             .expect("http and https URLs have a path")
@@ -86,8 +86,8 @@ pub(super) fn is_path_part(id: &str) -> bool {
 }
 
 /// Resolves names like the system does and leaves out addresses that must not be called.
-pub(super) struct Screened {
-    pub(super) is_here: bool,
+pub(crate) struct Screened {
+    pub(crate) is_here: bool,
 }
 
 impl Resolve for Screened {

@@ -172,12 +172,12 @@ async fn receive(response: Response, bytes_max: usize) -> Answer {
         status: response.status(),
         retry_after: retry_after(headers),
         is_html,
-        body: read(response, bytes_max).await,
+        body: read_wiped(response, bytes_max).await,
     }
 }
 
 /// Reads into a buffer that never moves, so that no copy of a key is left behind.
-async fn read(
+pub(crate) async fn read_wiped(
     mut response: Response,
     bytes_max: usize,
 ) -> Result<Zeroizing<Vec<u8>>, &'static str> {

@@ -29,6 +29,8 @@ mod settings;
 mod vendor;
 
 pub use base_url::check_base_url;
+pub(crate) use base_url::{BaseUrl, Screened};
+pub(crate) use http::read_wiped;
 pub use kinds::{build, kinds};
 pub use openai::{OPENAI_BASE_URL, OpenAi};
 pub use openrouter::{OPENROUTER_BASE_URL, OpenRouter};

@@ -14,7 +14,7 @@ use keybaton_adapters::buses::LocalBus;
 use keybaton_adapters::store::{MasterKey, holds_store};
 use keybaton_adapters::{Embedded, Options};
 use keybaton_messages::{NodeId, ProviderName};
-use keybaton_ports::{EventBus, Provider};
+use keybaton_ports::{EventBus, Provider, SecretStore};
 use keybaton_rotation::Policy;
 
 use crate::error::StartError;
@@ -33,6 +33,7 @@ pub struct NodeBuilder {
     tasks_max: usize,
     status_socket: bool,
     bus: Arc<dyn EventBus>,
+    secrets: Option<Arc<dyn SecretStore>>,
 }
 
 impl NodeBuilder {
@@ -46,6 +47,7 @@ impl NodeBuilder {
             tasks_max: TASKS_MAX,
             status_socket: true,
             bus: Arc::new(LocalBus::default()),
+            secrets: None,
         }
     }
 
@@ -100,6 +102,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Keeps secrets there, for example in Vault; in the data directory unless said otherwise.
+    #[must_use]
+    pub fn secrets(mut self, secrets: Arc<dyn SecretStore>) -> Self {
+        self.secrets = Some(secrets);
+        self
+    }
+
     /// Starts the node. Rotations and tasks that were under way go on.
     ///
     /// # Errors
@@ -126,7 +135,7 @@ impl NodeBuilder {
         let ports = Ports {
             journal: embedded.journal.clone(),
             tasks: embedded.tasks.clone(),
-            secrets: embedded.secrets.clone(),
+            secrets: self.secrets.unwrap_or_else(|| embedded.secrets.clone()),
             checkpoints: embedded.checkpoints.clone(),
             bus: self.bus,
             audit: Arc::new(audit),

@@ -9,8 +9,8 @@ use crate::conformance::records::{key_id, label, pair};
 /// Runs every case of the port `SecretStore`.
 #[macro_export]
 macro_rules! secrets_conformance {
-    ($open:path) => {
-        $crate::conformance_cases! { secrets, $open =>
+    ($open:path $(, $if_there:ident)?) => {
+        $crate::conformance_cases! { secrets, $open $(, $if_there)? =>
             a_secret_reads_back_under_its_pinned_version
             a_secret_under_a_known_label_is_stored_once
             one_label_of_two_pairs_is_two_secrets

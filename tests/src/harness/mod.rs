@@ -9,6 +9,7 @@ mod puppet;
 mod recorder;
 mod redis;
 mod strings;
+mod vault;
 mod wait;
 mod world;
 
@@ -22,5 +23,6 @@ pub use puppet::{Deed, Keeps, Puppet, Risk, Role};
 pub use recorder::Recorder;
 pub use redis::RedisServer;
 pub use strings::{Cue, Place, Seen, Strings};
+pub use vault::{VaultCaller, VaultServer};
 pub use wait::{PATIENCE, soon};
 pub use world::{PROVIDER, Setup, StandIn, World, phase_name, policy};

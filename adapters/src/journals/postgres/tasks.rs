@@ -312,7 +312,7 @@ impl TaskJournal for PostgresTaskJournal {
         Ok(Claimed { row, checkpoint: Some(checkpoint), entries: entries.collect() })
     }
 
-    async fn append(&self, write: TaskWrite) -> Result<(), TaskError> {
+    async fn append(&self, write: &TaskWrite) -> Result<(), TaskError> {
         check_size(&write.entry)?;
         let remembered = self.born.get(&write.key).map(|born| *born);
         let mut born = match remembered {
@@ -320,13 +320,13 @@ impl TaskJournal for PostgresTaskJournal {
             None => self.find(&write.key).await?.born,
         };
         loop {
-            if self.append_to(&write, born).await? {
+            if self.append_to(write, born).await? {
                 if has_checkpoint(&write.entry) {
                     self.prune(&write.key).await;
                 }
                 return Ok(());
             }
-            match self.settle(&write, born).await? {
+            match self.settle(write, born).await? {
                 Settled::Same => {
                     let key = &write.key;
                     let values: [Value; 2] = [&key.tenant.as_str(), &key.task.as_str()];

@@ -1,10 +1,11 @@
-//! The command line: demo, simulator, status, audit, redis.
+//! The command line: demo, simulator, status, audit, redis, vault.
 
 mod audit;
 mod redis;
 mod simulator;
 mod status;
 mod telemetry;
+mod vault;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,6 +41,9 @@ enum Command {
     /// Prepare Redis for the event bus
     #[command(subcommand)]
     Redis(redis::RedisCommand),
+    /// Prepare a Vault for secrets
+    #[command(subcommand)]
+    Vault(vault::VaultCommand),
 }
 
 /// Carries out the command.
@@ -61,6 +65,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Status(args) => status::run(args).await,
             Command::Audit(command) => audit::run(command).await,
             Command::Redis(command) => redis::run(command),
+            Command::Vault(command) => vault::run(command),
         }
     })
 }
