@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Started, Stop};
 use crate::credential::{AcquireError, SessionLease};
-use crate::limits::{STORE_RETRY_MAX, STORE_RETRY_MIN};
+use crate::limits::STORE_RETRY_MIN;
 use crate::program::{CredentialUse, Effects, Next, StepContext, StepError};
 use crate::shared::Shared;
 use crate::task_table::TaskEntry;
@@ -109,9 +109,7 @@ impl Turn<'_> {
                     self.entry.show(|view| view.waits_for = Some(error.to_string()));
                     let wait = match error {
                         AcquireError::Busy { after, .. } => after,
-                        AcquireError::Paused { .. } => STORE_RETRY_MIN,
-                        // It ends with the lease's return or with this actor.
-                        AcquireError::Fenced => STORE_RETRY_MAX,
+                        AcquireError::Paused { .. } | AcquireError::Fenced => STORE_RETRY_MIN,
                     };
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
