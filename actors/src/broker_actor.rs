@@ -213,7 +213,7 @@ impl BrokerActor {
             Health::Dead => {}
             // Not known to be dead: whoever waits for a newer version need not wait any longer.
             Health::Alive | Health::Unknown | Health::MissingScopes => {
-                return self.0.broker.cell(&pair).note_alive();
+                return self.0.broker.cell(&pair).note_not_dead();
             }
         }
         let reports = u32::try_from(reports.tasks.len()).unwrap_or(u32::MAX);

@@ -106,7 +106,7 @@ impl Turn<'_> {
                     return Ok(());
                 }
                 Err(error) => {
-                    self.entry.show(|view| view.waits_for = Some(error.to_string()));
+                    self.entry.show_waits_for(&error);
                     let wait = match error {
                         AcquireError::Busy { after, .. } => after,
                         AcquireError::Paused { .. } | AcquireError::Fenced => STORE_RETRY_MIN,
@@ -236,7 +236,7 @@ impl Turn<'_> {
             self.hand_over_between_steps().await?;
         }
         let wait = policy.pause(tries);
-        self.entry.show(|view| view.waits_for = Some(format!("another try of its step: {why}")));
+        self.entry.show_waits_for(format_args!("another try of its step: {why}"));
         self.started.rest_until = Some(Instant::now() + wait);
         Ok(())
     }

@@ -51,8 +51,7 @@ impl CheckpointStore for FakeCheckpointStore {
                 .map_err(|error| Refusal::denied(Denial::TooLarge, error.to_string()))?;
             let digest = digest_of(&bytes);
             // By its content: a row may name an earlier checkpoint of the same step.
-            let mark =
-                digest.iter().fold(0_u64, |mark, byte| mark.rotate_left(8) ^ u64::from(*byte));
+            let mark = u64::from_be_bytes(digest[..8].try_into().expect("eight bytes"));
             let key = format!("{}/{}-{mark:016x}", checkpoint.task, checkpoint.step);
             self.blobs.lock().insert(key.clone(), bytes);
             Ok(CheckpointRef::Blob { key, digest })
