@@ -10,11 +10,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use keybaton_messages::PairId;
-use keybaton_ports::crash_point;
 use keybaton_ports::limits::AUDIT_PAGE_MAX;
+use keybaton_ports::{Refusal, crash_point};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::limits::{PAIRS_PER_SHIPMENT, RESTART_AFTER_MIN, STORE_RETRY_MAX};
+use crate::limits::{PAIRS_PER_SHIPMENT, STORE_RETRY_MAX};
 use crate::shared::Shared;
 
 /// What the AuditShipper is told.
@@ -23,7 +23,7 @@ pub enum AuditMessage {
     Ship(PairId),
     /// Ship what has gathered.
     Go,
-    /// Say when everything so far is shipped.
+    /// Ship at once what there is, until all is shipped or the sink refuses; then say so.
     Flush(tokio::sync::oneshot::Sender<()>),
 }
 
@@ -90,15 +90,17 @@ impl Actor for AuditShipper {
     }
 }
 
-/// Waits until everything so far is shipped, by the shipper that is there or the one that comes
-/// back after it. Ends with the sink's first refusal, and never while no shipper starts: bound it.
+/// Has everything so far shipped, by the shipper that is there or the one that comes back after it.
+/// Ends early when a store refuses (look whether all is there), and never while no shipper starts:
+/// bound it.
 pub async fn flush(shared: &Shared) {
     loop {
+        let next = shared.shipper.next();
         let (done, flushed) = tokio::sync::oneshot::channel();
         if shared.shipper.cast(AuditMessage::Flush(done)) && flushed.await.is_ok() {
             return;
         }
-        tokio::time::sleep(RESTART_AFTER_MIN).await;
+        next.await;
     }
 }
 
@@ -117,7 +119,11 @@ impl AuditShipper {
                     reached.push((pair, seq, page.len() == AUDIT_PAGE_MAX));
                     records.extend(page);
                 }
-                Err(refusal) => later(myself, pair, &refusal.to_string()),
+                Err(refusal) => {
+                    not_shipped(&refusal);
+                    let again = move || AuditMessage::Ship(pair);
+                    let _timer = myself.send_after(STORE_RETRY_MAX, again);
+                }
             }
             if reached.len() >= PAIRS_PER_SHIPMENT || records.len() >= AUDIT_PAGE_MAX {
                 break;
@@ -142,8 +148,7 @@ impl AuditShipper {
             }
         }
         if let Err(refusal) = &shipped {
-            metrics::counter!("keybaton_audit_write_failures_total").increment(1);
-            tracing::error!(%refusal, "audit records not shipped yet");
+            not_shipped(refusal);
             // One try for all that is due, however much becomes due meanwhile.
             shipping.is_called = true;
             let _timer = myself.send_after(STORE_RETRY_MAX, || AuditMessage::Go);
@@ -152,8 +157,7 @@ impl AuditShipper {
     }
 }
 
-fn later(myself: &ActorRef<AuditMessage>, pair: PairId, why: &str) {
+fn not_shipped(refusal: &Refusal) {
     metrics::counter!("keybaton_audit_write_failures_total").increment(1);
-    tracing::error!(%pair, why, "audit records not shipped yet");
-    let _timer = myself.send_after(STORE_RETRY_MAX, move || AuditMessage::Ship(pair));
+    tracing::error!(%refusal, "audit records not shipped yet");
 }

@@ -41,7 +41,7 @@ pub struct PairCell {
     waiting: AtomicUsize,
     why: Mutex<String>,
     drains: Mutex<VecDeque<Arc<Drain>>>,
-    found_alive: AtomicU64,
+    found_not_dead: AtomicU64,
     /// Held by the errand that mends this pair's grants; the highest revision that one has seen.
     pub(crate) errand: tokio::sync::Mutex<Option<Rev>>,
 }
@@ -103,7 +103,7 @@ impl Broker {
                     waiting: AtomicUsize::new(0),
                     why: Mutex::new("the pair is not loaded yet".into()),
                     drains: Mutex::default(),
-                    found_alive: AtomicU64::new(0),
+                    found_not_dead: AtomicU64::new(0),
                     errand: tokio::sync::Mutex::default(),
                 })
             })
@@ -300,14 +300,14 @@ impl PairCell {
     }
 
     /// How often a refused key was probed and found alive.
-    pub(crate) fn found_alive(&self) -> u64 {
-        self.found_alive.load(Ordering::Relaxed)
+    pub(crate) fn found_not_dead(&self) -> u64 {
+        self.found_not_dead.load(Ordering::Relaxed)
     }
 
-    /// Notes that the active key was probed and found alive, and wakes those who wait for a
+    /// Notes that the active key was probed and not found dead, and wakes those who wait for a
     /// verdict.
-    pub(crate) fn note_alive(&self) {
-        self.found_alive.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn note_not_dead(&self) {
+        self.found_not_dead.fetch_add(1, Ordering::Relaxed);
         self.changed.notify_waiters();
     }
 

@@ -211,9 +211,10 @@ impl BrokerActor {
         let reports = state.reports.remove(&(pair.clone(), version)).unwrap_or_default();
         match health {
             Health::Dead => {}
-            Health::Alive => return self.0.broker.cell(&pair).note_alive(),
-            // Nobody could tell: whoever is refused next reports again.
-            Health::Unknown | Health::MissingScopes => return,
+            // Not known to be dead: whoever waits for a newer version need not wait any longer.
+            Health::Alive | Health::Unknown | Health::MissingScopes => {
+                return self.0.broker.cell(&pair).note_not_dead();
+            }
         }
         let reports = u32::try_from(reports.tasks.len()).unwrap_or(u32::MAX);
         tracing::warn!(%pair, %version, reports, "the provider refuses the active key");

@@ -19,6 +19,7 @@ use keybaton_messages::{PairId, TaskId, Version};
 use keybaton_registry::Member;
 use thiserror::Error;
 
+use self::lease::CallEnd;
 use self::lease::Held;
 pub use self::lease::{CallLease, HeldResponse, SessionLease};
 use crate::broker::PairCell;
@@ -190,17 +191,10 @@ impl CredentialHandle {
         lease: CallLease,
         mut request: reqwest::Request,
     ) -> Result<HeldResponse, CallError> {
-        let call_time_max = self.inner.call_time_max;
-        let deadline = tokio::time::Instant::now() + call_time_max;
+        let end = CallEnd::after(self.inner.call_time_max);
         self.authorize(&lease, request.headers_mut())?;
-        let response = tokio::select! {
-            biased;
-            () = lease.cut() => return Err(CallError::Cut { version: lease.version() }),
-            () = tokio::time::sleep_until(deadline) => return Err(CallError::TooLong(call_time_max)),
-            response = self.inner.shared.http.execute(request) => response,
-        };
-        let response = response.map_err(|error| CallError::Transport(error.without_url()))?;
-        Ok(HeldResponse { response, lease, deadline, call_time_max })
+        let response = lease.within(end, self.inner.shared.http.execute(request)).await?;
+        Ok(HeldResponse { response, lease, end })
     }
 
     /// Checks the fence and sets the lease's header, marked sensitive. The last thing to do before
@@ -222,14 +216,14 @@ impl CredentialHandle {
     pub async fn newer_than(&self, version: Version) -> bool {
         let inner = &self.inner;
         let deadline = tokio::time::Instant::now() + KEY_DEAD_WAIT;
-        let found_alive = inner.cell.found_alive();
+        let found_not_dead = inner.cell.found_not_dead();
         loop {
             let changed = inner.cell.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             match self.current() {
                 Some((current, _)) if current != version => return true,
-                Some(_) if inner.cell.found_alive() != found_alive => return false,
+                Some(_) if inner.cell.found_not_dead() != found_not_dead => return false,
                 Some(_) => {
                     inner.shared.broker_inbox.cast(BrokerMessage::Refused {
                         pair: inner.cell.pair.clone(),

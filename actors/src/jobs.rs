@@ -9,6 +9,7 @@ mod issue;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::Retryable;
 use futures::FutureExt;
 use keybaton_messages::{Label, PairId, ProviderKeyId, SecretVersion, Timestamp, Version};
 use keybaton_ports::{Denial, Refusal, Witness, crash_point};
@@ -17,7 +18,7 @@ use ractor::ActorRef;
 use tracing::Instrument;
 
 use crate::limits::{
-    CONFIRM_DEAD_MAX, QUESTION_MAX, SECRET_PUT_PATIENCE, STORE_RETRY_MAX, STORE_RETRY_MIN,
+    DEAD_QUESTIONS_MAX, QUESTION_MAX, SECRET_PUT_PATIENCE, STORE_RETRY, STORE_RETRY_MAX,
 };
 use crate::rotation_actor::RotationMessage;
 use crate::shared::{ProviderEntry, Shared};
@@ -95,7 +96,7 @@ impl Job {
             Effect::Issue { version, label, lifetime, timeout } => {
                 Some(self.issue(version, label, lifetime, timeout).await)
             }
-            Effect::Locate { version, label } => Some(self.locate(version, &label).await),
+            Effect::Locate { version, label } => self.locate(version, &label).await,
             Effect::Probe { version, secret, attempt } => {
                 let health = self.probe(secret).await;
                 Some(Input::Probed { version, attempt, health })
@@ -205,18 +206,12 @@ impl Job {
     }
 
     async fn is_dead(&self, secret: SecretVersion) -> bool {
-        let mut wait = STORE_RETRY_MIN;
-        loop {
+        let ask = async || {
             // Of a secret that is destroyed nothing is left to try the provider with.
-            if self.is_destroyed(secret).await || self.probe(secret).await == Health::Dead {
-                return true;
-            }
-            if wait >= STORE_RETRY_MAX {
-                return false;
-            }
-            tokio::time::sleep(wait).await;
-            wait *= 2;
-        }
+            let dead = self.is_destroyed(secret).await || self.probe(secret).await == Health::Dead;
+            dead.then_some(()).ok_or(())
+        };
+        ask.retry(STORE_RETRY.with_max_times(DEAD_QUESTIONS_MAX)).await.is_ok()
     }
 
     async fn is_destroyed(&self, secret: SecretVersion) -> bool {
@@ -290,7 +285,6 @@ impl Job {
 fn time_limit(effect: &Effect) -> Duration {
     match effect {
         Effect::Issue { timeout, .. } => *timeout + SECRET_PUT_PATIENCE + QUESTION_MAX,
-        Effect::Revoke { confirm_dead: Some(_), .. } => CONFIRM_DEAD_MAX + QUESTION_MAX,
         // Asks until the store answers.
         Effect::Locate { .. } => Duration::MAX,
         _ => QUESTION_MAX,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use backon::ExponentialBuilder;
+
 /// Live tasks on one node, unless the configuration says less. At about 12 KiB a task this is
 /// 1.2 GiB, which a node of 4 GiB carries beside its store's cache.
 pub const TASKS_MAX: usize = 100_000;
@@ -29,7 +31,8 @@ pub const KEY_DEAD_WAIT: Duration = Duration::from_secs(120);
 /// one provider disagree for minutes after a change.
 pub const KEY_DEAD_PROBES: u32 = 2;
 
-/// Pause between the probes behind a key-dead report.
+/// Pause between the probes behind a key-dead report: long enough that they do not meet the same
+/// hiccup of one server, short beside the seconds that the rotation after them takes.
 pub const KEY_DEAD_PROBE_EVERY: Duration = Duration::from_millis(500);
 
 /// First pause before a broken actor is started again.
@@ -47,17 +50,26 @@ pub const STORE_RETRY_MIN: Duration = Duration::from_millis(20);
 /// Longest pause before a store is asked again.
 pub const STORE_RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// How long a secret that the store would not take is kept in memory while it is offered again;
-/// after that the key is revoked at the provider.
+/// Pauses between questions to a store: doubling, and without end, since nothing else can be done
+/// until it answers. Whoever asks shows meanwhile what it waits for.
+pub const STORE_RETRY: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(STORE_RETRY_MIN)
+    .with_max_delay(STORE_RETRY_MAX)
+    .without_max_times();
+
+/// How long a secret that the store would not take is kept in memory while it is offered again.
+/// After that it is forgotten, and the sweep of the key's label ends the key at the provider.
 pub const SECRET_PUT_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A question to the world (preflight, probe, revoke, list, destroy) is answered Unknown after
 /// this, over and above the adapter's own time-outs.
 pub const QUESTION_MAX: Duration = Duration::from_secs(60);
 
-/// Longest wait between probes while the death of a revoked key is confirmed; Google documents
-/// minutes.
-pub const CONFIRM_DEAD_MAX: Duration = Duration::from_secs(300);
+/// Questions whether a revoked key is dead, before the answer to its revocation counts as unknown
+/// and the rules decide when to ask again. With the pauses of [`STORE_RETRY`] they span five
+/// seconds; what takes longer (Google documents minutes) belongs to the record, which survives a
+/// restart.
+pub const DEAD_QUESTIONS_MAX: usize = 8;
 
 /// Guards of one decision are refused and answered at most this often in a row; each refusal
 /// changes the input, and no chain in the rules is longer than two.

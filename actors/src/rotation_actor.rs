@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::Retryable;
 use keybaton_messages::{PairId, Rev, RotationId, TxnId};
 use keybaton_ports::{CommitError, Refusal, Transaction, crash_point};
 use keybaton_rotation::{
@@ -24,7 +25,7 @@ use tracing::Instrument;
 use crate::audit_shipper::AuditMessage;
 use crate::broker_actor::BrokerMessage;
 use crate::jobs;
-use crate::limits::{GUARD_ROUNDS_MAX, STORE_RETRY_MAX, STORE_RETRY_MIN};
+use crate::limits::{GUARD_ROUNDS_MAX, STORE_RETRY};
 use crate::scheduler::SchedulerMessage;
 use crate::shared::Shared;
 use crate::telemetry;
@@ -81,8 +82,6 @@ enum Committed {
     Instead(Input),
     /// Read the record again.
     Reload,
-    /// Somebody began to own the pair after the record was read.
-    Fenced,
     /// Nothing more to do here.
     Stopped(String),
 }
@@ -155,10 +154,9 @@ impl Turn<'_> {
         let stored = match self.load().await {
             Ok(stored) => stored,
             // Started again it would read the same bytes: the pair waits for a person.
-            Err(why) => return self.stop(format!("its record cannot be read: {why}")),
+            Err(why) => return self.stop(why),
         };
-        let life = &self.shared.life;
-        let owner = Owner { node: life.node.clone(), incarnation: life.incarnation };
+        let Owner { node, incarnation } = self.me();
         let pair = &self.work.pair;
         let record = match stored {
             Some(mut record) => {
@@ -174,27 +172,30 @@ impl Turn<'_> {
                 let tag = self.shared.ports.pair_tag(pair);
                 let deployment = self.shared.ports.deployment.clone();
                 let class = entry.provider.capabilities().class;
-                PairRecord::new(pair.clone(), deployment, tag, class, owner)
+                PairRecord::new(pair.clone(), deployment, tag, class, self.me())
             }
         };
         self.work.record = Some(record);
-        let started = Input::Started { node: life.node.clone(), incarnation: life.incarnation };
-        self.take(started, None).await
+        self.take(Input::Started { node, incarnation }, None).await
+    }
+
+    fn me(&self) -> Owner {
+        let life = &self.shared.life;
+        Owner { node: life.node.clone(), incarnation: life.incarnation }
     }
 
     /// Asks until the journal answers; an error says why the record cannot be read.
     async fn load(&self) -> Result<Option<PairRecord>, String> {
-        let mut wait = STORE_RETRY_MIN;
-        loop {
-            match self.shared.ports.journal.load(&self.work.pair).await {
-                Ok(stored) => return Ok(stored.map(|stored| stored.record)),
-                Err(Refusal::Denied { why, .. }) => return Err(why),
-                Err(refusal) => {
-                    tracing::warn!(pair = %self.work.pair, %refusal, "the journal is away");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(STORE_RETRY_MAX);
-                }
-            }
+        let load = || self.shared.ports.journal.load(&self.work.pair);
+        let answer = load
+            .retry(STORE_RETRY)
+            .when(|refusal| !matches!(refusal, Refusal::Denied { .. }))
+            .notify(|refusal, _| {
+                tracing::warn!(pair = %self.work.pair, %refusal, "the journal is away");
+            });
+        match answer.await {
+            Ok(stored) => Ok(stored.map(|stored| stored.record)),
+            Err(refusal) => Err(format!("its record cannot be read: {refusal}")),
         }
     }
 
@@ -233,17 +234,6 @@ impl Turn<'_> {
                         Box::pin(self.begin()).await?;
                         continue;
                     }
-                    Committed::Fenced => match self.is_taken_over(&record).await {
-                        Ok(false) => {
-                            self.work.record = None;
-                            Box::pin(self.begin()).await?;
-                            continue;
-                        }
-                        Ok(true) => return self.stop("another owner writes this pair".into()),
-                        Err(why) => {
-                            return self.stop(format!("its record cannot be read: {why}"));
-                        }
-                    },
                     Committed::Stopped(why) => return self.stop(why),
                 },
             };
@@ -253,17 +243,13 @@ impl Turn<'_> {
         Err(format!("{}: guards were refused {GUARD_ROUNDS_MAX} times in a row", self.work.pair))
     }
 
-    /// Whether a write was refused because somebody else owns the pair. An actor of this same life
-    /// that was killed is nobody else: its last write may be carried out after its successor has
-    /// read the record.
-    async fn is_taken_over(&self, before: &PairRecord) -> Result<bool, String> {
-        let Some(stored) = self.load().await? else {
-            return Ok(true);
-        };
-        let life = &self.shared.life;
-        let is_mine =
-            stored.owner.node == life.node && stored.owner.incarnation == life.incarnation;
-        Ok(!is_mine || stored.epoch == before.epoch)
+    /// What a write means that was refused because somebody began to own the pair.
+    async fn fenced(&self, before: &PairRecord) -> Committed {
+        match self.load().await {
+            Ok(Some(stored)) if !stored.is_taken_from(&self.me(), before) => Committed::Reload,
+            Ok(_) => Committed::Stopped("another owner writes this pair".into()),
+            Err(why) => Committed::Stopped(why),
+        }
     }
 
     fn decide(&self, record: &PairRecord, input: &Input) -> Result<Decision, String> {
@@ -314,21 +300,21 @@ impl Turn<'_> {
         if crash_point::doubles("commit", &self.work.pair.tenant) {
             drop(self.shared.ports.journal.commit(transaction.clone()).await);
         }
-        let mut wait = STORE_RETRY_MIN;
-        loop {
-            match self.shared.ports.journal.commit(transaction.clone()).await {
-                Ok(_) => return Committed::Yes,
-                Err(CommitError::Refused { guard, left }) => {
-                    return Committed::Instead(meaning(guard, left));
-                }
-                Err(CommitError::Conflict) => return Committed::Reload,
-                Err(CommitError::Fenced) => return Committed::Fenced,
-                Err(CommitError::Corrupt(why)) => return Committed::Stopped(why),
-                Err(error @ (CommitError::Unknown(_) | CommitError::Unavailable(_))) => {
-                    tracing::warn!(pair = %self.work.pair, %error, "the commit is asked again");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(STORE_RETRY_MAX);
-                }
+        let is_asked_again = |error: &CommitError| {
+            matches!(error, CommitError::Unknown(_) | CommitError::Unavailable(_))
+        };
+        let commit = || self.shared.ports.journal.commit(transaction.clone());
+        let answer = commit.retry(STORE_RETRY).when(is_asked_again).notify(|error, _| {
+            tracing::warn!(pair = %self.work.pair, %error, "the commit is asked again");
+        });
+        match answer.await {
+            Ok(_) => Committed::Yes,
+            Err(CommitError::Refused { guard, left }) => Committed::Instead(meaning(guard, left)),
+            Err(CommitError::Fenced) => self.fenced(before).await,
+            Err(CommitError::Corrupt(why)) => Committed::Stopped(why),
+            // Nothing is known any more: the record tells.
+            Err(CommitError::Conflict | CommitError::Unknown(_) | CommitError::Unavailable(_)) => {
+                Committed::Reload
             }
         }
     }

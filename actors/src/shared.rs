@@ -14,6 +14,8 @@ use keybaton_ports::{
 };
 use keybaton_rotation::Policy;
 use ractor::{ActorRef, Message};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::audit_shipper::AuditMessage;
 use crate::broker::Broker;
@@ -88,29 +90,38 @@ impl Ports {
 }
 
 /// Where an actor that may be restarted is found.
-pub struct Inbox<M>(ArcSwapOption<ActorRef<M>>);
+pub struct Inbox<M> {
+    actor: ArcSwapOption<ActorRef<M>>,
+    came: Notify,
+}
 
 impl<M: Message> Default for Inbox<M> {
     fn default() -> Self {
-        Self(ArcSwapOption::empty())
+        Self { actor: ArcSwapOption::empty(), came: Notify::new() }
     }
 }
 
 impl<M: Message> Inbox<M> {
     /// From here on messages go to this actor.
     pub fn set(&self, actor: ActorRef<M>) {
-        self.0.store(Some(Arc::new(actor)));
+        self.actor.store(Some(Arc::new(actor)));
+        self.came.notify_waiters();
+    }
+
+    /// Waits for the next actor that begins after this call, also before the wait is polled.
+    pub fn next(&self) -> Notified<'_> {
+        self.came.notified()
     }
 
     /// Hands a message over. One that finds no actor is lost, which every receiver makes up for
     /// when it starts: messages are hints.
     pub fn cast(&self, message: M) -> bool {
-        self.0.load().as_ref().is_some_and(|actor| actor.cast(message).is_ok())
+        self.actor.load().as_ref().is_some_and(|actor| actor.cast(message).is_ok())
     }
 
     /// The actor, if there is one.
     pub fn get(&self) -> Option<ActorRef<M>> {
-        self.0.load().as_ref().map(|actor| actor.as_ref().clone())
+        self.actor.load().as_ref().map(|actor| actor.as_ref().clone())
     }
 }
 

@@ -3,6 +3,7 @@
 //! **Invariant:** an entry outlives the actor that works on its task, so that a join handle never
 //! loses its task.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
@@ -269,6 +270,10 @@ impl TaskEntry {
         if is_turned {
             self.bell.notify_waiters();
         }
+    }
+
+    pub(crate) fn show_waits_for(&self, what: impl Display) {
+        self.show(|view| view.waits_for = Some(what.to_string()));
     }
 
     /// A person has looked: the task goes on. Shown at once, because the actor that parked it may

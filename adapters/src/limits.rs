@@ -23,8 +23,8 @@ pub const ON_WORKER_MAX: Duration = Duration::from_millis(2);
 
 /// While another thread commits, one in so many writes that are queued gives way to that thread.
 /// Without it a burst of tasks keeps every processor busy with preparing what the writer has no
-/// processor to write. A call of the scheduler is too dear for each; four of
-/// them take a small part of the slice that it gives.
+/// processor to write. A call of the scheduler for each would cost more than it gives; for one in
+/// four it is a small part of what the write costs.
 pub const GIVE_WAY_EVERY: usize = 4;
 
 /// How often a batch is carried out again after a failed commit and a reopened database. A second

@@ -64,6 +64,8 @@ impl Stage {
                 "revoke@acme:1x*=stall:1500",
             ],
             Self::B | Self::LostB | Self::DroppedB => &["--class", "b"],
+            // Calls that outlast the grace of an emergency, so that they are cut.
+            Self::Emergency => &["--fault", "chat@acme:6x8=stall:9000"],
             _ => &[],
         }
     }

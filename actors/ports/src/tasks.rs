@@ -147,7 +147,7 @@ pub enum TaskError {
     #[error("value too large: at most {} bytes", crate::limits::TASK_VALUE_BYTES_MAX)]
     TooLarge,
     /// It may or may not be written. The same write may be tried again.
-    #[error("unknown outcome: {0}")]
+    #[error("unknown outcome at the task journal: {0}")]
     Unknown(String),
     /// Nothing was written; the store is away.
     #[error("task journal unavailable: {0}")]

@@ -274,6 +274,14 @@ impl Due {
 }
 
 impl PairRecord {
+    /// Whether somebody other than `me` owns the pair by this record, which was read after a write
+    /// on top of `before` had been refused. An actor of the same life that was killed is nobody
+    /// else: its last write may be carried out after its successor has read the record.
+    #[must_use]
+    pub fn is_taken_from(&self, me: &Owner, before: &Self) -> bool {
+        self.owner != *me || self.epoch == before.epoch
+    }
+
     /// The record of a pair that has no key yet. Revision and epoch 0: it was never written.
     #[must_use]
     pub fn new(

@@ -32,8 +32,20 @@ pub struct HeldResponse {
     // Order matters: the connection closes before the lease is released.
     pub(super) response: reqwest::Response,
     pub(super) lease: CallLease,
-    pub(super) deadline: Instant,
-    pub(super) call_time_max: Duration,
+    pub(super) end: CallEnd,
+}
+
+/// When a call must have ended, its last byte included.
+#[derive(Clone, Copy)]
+pub(super) struct CallEnd {
+    at: Instant,
+    longest: Duration,
+}
+
+impl CallEnd {
+    pub(super) fn after(longest: Duration) -> Self {
+        Self { at: Instant::now() + longest, longest }
+    }
 }
 
 pub(super) struct Held {
@@ -58,6 +70,20 @@ impl CallLease {
     /// drop its connection then.
     pub async fn cut(&self) {
         self.held.open.cut.cancelled().await;
+    }
+
+    /// A piece of the call's work: ends when it is done, or with the call, whatever ends that.
+    pub(super) async fn within<T>(
+        &self,
+        end: CallEnd,
+        work: impl Future<Output = reqwest::Result<T>>,
+    ) -> Result<T, CallError> {
+        tokio::select! {
+            biased;
+            () = self.cut() => Err(CallError::Cut { version: self.version() }),
+            () = tokio::time::sleep_until(end.at) => Err(CallError::TooLong(end.longest)),
+            done = work => done.map_err(|error| CallError::Transport(error.without_url())),
+        }
     }
 
     pub(super) fn header(&self) -> Result<(HeaderName, HeaderValue), CallError> {
@@ -152,15 +178,7 @@ impl HeldResponse {
     /// # Errors
     /// [`CallError::Cut`], [`CallError::TooLong`] or a broken connection.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, CallError> {
-        let version = self.lease.version();
-        tokio::select! {
-            biased;
-            () = self.lease.held.open.cut.cancelled() => Err(CallError::Cut { version }),
-            () = tokio::time::sleep_until(self.deadline) => Err(CallError::TooLong(self.call_time_max)),
-            chunk = self.response.chunk() => {
-                chunk.map_err(|error| CallError::Transport(error.without_url()))
-            }
-        }
+        self.lease.within(self.end, self.response.chunk()).await
     }
 
     /// The whole body, at most `bytes_max` of it; the lease is released afterwards.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use backon::Retryable;
 use keybaton_messages::{Label, Version};
 use keybaton_ports::{
     Denial, FingerprintKey, IssueRequest, IssuedKey, Refusal, SecretMeta, crash_point,
@@ -12,7 +13,7 @@ use keybaton_ports::{
 use keybaton_rotation::{Found, Input};
 
 use super::Job;
-use crate::limits::{SECRET_PUT_PATIENCE, STORE_RETRY_MAX, STORE_RETRY_MIN};
+use crate::limits::{SECRET_PUT_PATIENCE, STORE_RETRY};
 
 impl Job {
     /// Provider call and secret-store put in one job: only numbers come back.
@@ -63,53 +64,43 @@ impl Job {
             issued_at: self.shared.ports.clock.now(),
             expires_at,
         };
-        let deadline = tokio::time::Instant::now() + SECRET_PUT_PATIENCE;
         if crash_point::doubles("secret.put", &self.pair.tenant) {
             drop(self.shared.ports.secrets.put(&meta, &secret).await);
         }
-        let mut wait = STORE_RETRY_MIN;
-        loop {
-            match self.shared.ports.secrets.put(&meta, &secret).await {
-                Ok(stored) => {
-                    crash_point::reach("issue.stored", &self.pair.tenant);
-                    let keys: &FingerprintKey = &self.shared.ports.fingerprints;
-                    let fp = keys.fingerprint(&secret);
-                    return Input::Issued { version, key_id, secret: stored, fp, expires_at };
-                }
-                Err(refusal) if tokio::time::Instant::now() >= deadline => {
-                    let why = format!("the secret store would not take the secret: {refusal}");
-                    return Input::IssueUnknown { version, why };
-                }
-                Err(refusal) => {
-                    tracing::warn!(pair = %self.pair, %version, %refusal, "secret not stored yet");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(STORE_RETRY_MAX);
-                }
+        let put = || self.shared.ports.secrets.put(&meta, &secret);
+        let stored = put
+            .retry(STORE_RETRY.with_total_delay(Some(SECRET_PUT_PATIENCE)))
+            .notify(|refusal, _| {
+                tracing::warn!(pair = %self.pair, %version, %refusal, "secret not stored yet");
+            })
+            .await;
+        match stored {
+            Ok(stored) => {
+                crash_point::reach("issue.stored", &self.pair.tenant);
+                let keys: &FingerprintKey = &self.shared.ports.fingerprints;
+                let fp = keys.fingerprint(&secret);
+                Input::Issued { version, key_id, secret: stored, fp, expires_at }
+            }
+            Err(refusal) => {
+                let why = format!("the secret store would not take the secret: {refusal}");
+                Input::IssueUnknown { version, why }
             }
         }
     }
 
     /// Asks until the store answers: "not found" must be a fact.
-    pub(super) async fn locate(&self, version: Version, label: &Label) -> Input {
+    pub(super) async fn locate(&self, version: Version, label: &Label) -> Option<Input> {
         self.shared.issue_jobs.ended(label).await;
-        let mut wait = STORE_RETRY_MIN;
-        loop {
-            match self.shared.ports.secrets.find(&self.pair, label).await {
-                Ok(found) => {
-                    let found = found.map(|(secret, stored)| Found {
-                        key_id: stored.meta.key_id,
-                        secret,
-                        fp: self.shared.ports.fingerprints.fingerprint(&stored.secret),
-                        expires_at: stored.meta.expires_at,
-                    });
-                    return Input::Located { version, found };
-                }
-                Err(refusal) => {
-                    tracing::warn!(pair = %self.pair, %version, %refusal, "label not looked up yet");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(STORE_RETRY_MAX);
-                }
-            }
-        }
+        let find = || self.shared.ports.secrets.find(&self.pair, label);
+        let answer = find.retry(STORE_RETRY).notify(|refusal, _| {
+            tracing::warn!(pair = %self.pair, %version, %refusal, "label not looked up yet");
+        });
+        let found = answer.await.ok()?.map(|(secret, stored)| Found {
+            key_id: stored.meta.key_id,
+            secret,
+            fp: self.shared.ports.fingerprints.fingerprint(&stored.secret),
+            expires_at: stored.meta.expires_at,
+        });
+        Some(Input::Located { version, found })
     }
 }

@@ -3,6 +3,7 @@
 //! **Invariant:** a checkpoint that belongs to a hand-over rides in the write of the result before
 //! it, so that a hand-over costs no write of its own.
 
+use backon::Retryable;
 use keybaton_messages::{Checkpoint, CheckpointReason};
 use keybaton_ports::{
     CheckpointRef, Entry, TaskError, TaskJournal, TaskState, TaskWrite, crash_point,
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Stop;
 use super::turn::Turn;
-use crate::limits::{REST_MAX, RESULTS_PER_CHECKPOINT, STORE_RETRY_MAX, STORE_RETRY_MIN};
+use crate::limits::{REST_MAX, RESULTS_PER_CHECKPOINT, STORE_RETRY};
 use crate::program::Next;
 use crate::task_table::TaskEntry;
 
@@ -118,19 +119,16 @@ impl Turn<'_> {
             .providers
             .get(provider)
             .is_none_or(|entry| entry.policy.swap_without_checkpoint);
-        let mut wait = STORE_RETRY_MIN;
-        loop {
-            match self.shared.ports.checkpoints.put(&checkpoint).await {
-                Ok(at) => return Ok(Some(at)),
-                Err(refusal) if may_skip || reason != CheckpointReason::HandOver => {
-                    tracing::warn!(task = %self.key, %refusal, "going on without a checkpoint");
-                    return Ok(None);
-                }
-                Err(refusal) => {
-                    self.entry.show(|view| view.waits_for = Some(refusal.to_string()));
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(STORE_RETRY_MAX);
-                }
+        let put = || self.shared.ports.checkpoints.put(&checkpoint);
+        let answer = put
+            .retry(STORE_RETRY)
+            .when(|_| !may_skip && reason == CheckpointReason::HandOver)
+            .notify(|refusal, _| self.entry.show_waits_for(refusal));
+        match answer.await {
+            Ok(at) => Ok(Some(at)),
+            Err(refusal) => {
+                tracing::warn!(task = %self.key, %refusal, "going on without a checkpoint");
+                Ok(None)
             }
         }
     }
@@ -162,20 +160,12 @@ impl Turn<'_> {
 /// Asks the task journal again while it is away or cannot tell; a repeated write is recognised.
 pub(super) async fn loop_until_answered<T, F>(
     entry: &TaskEntry,
-    ask: impl Fn() -> F,
+    ask: impl FnMut() -> F,
 ) -> Result<T, TaskError>
 where
     F: Future<Output = Result<T, TaskError>>,
 {
-    let mut wait = STORE_RETRY_MIN;
-    loop {
-        match ask().await {
-            Err(TaskError::Unknown(why) | TaskError::Unavailable(why)) => {
-                entry.show(|view| view.waits_for = Some(format!("the task journal: {why}")));
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(STORE_RETRY_MAX);
-            }
-            answer => return answer,
-        }
-    }
+    let is_asked_again =
+        |error: &TaskError| matches!(error, TaskError::Unknown(_) | TaskError::Unavailable(_));
+    ask.retry(STORE_RETRY).when(is_asked_again).notify(|error, _| entry.show_waits_for(error)).await
 }

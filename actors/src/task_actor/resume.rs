@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use backon::Retryable;
 use keybaton_messages::{Checkpoint, PairId};
 use keybaton_ports::{CheckpointRef, Claimed, Entry, Refusal, TaskState};
 
@@ -12,7 +13,7 @@ use super::persist::loop_until_answered;
 use super::turn::Turn;
 use super::{Started, Stop, TaskWork};
 use crate::credential::CredentialHandle;
-use crate::limits::{STORE_RETRY_MAX, STORE_RETRY_MIN};
+use crate::limits::STORE_RETRY;
 use crate::program::Next;
 
 impl TaskWork {
@@ -113,19 +114,11 @@ impl TaskWork {
     }
 
     pub(super) async fn fetch(&self, at: &CheckpointRef) -> Result<Checkpoint, Stop> {
-        let mut wait = STORE_RETRY_MIN;
-        loop {
-            match self.shared.ports.checkpoints.get(&self.key, at).await {
-                Ok(checkpoint) => return Ok(checkpoint),
-                Err(Refusal::Denied { why, .. }) => {
-                    return Err(Stop::Broken(format!("task {}: checkpoint: {why}", self.key)));
-                }
-                Err(refusal) => {
-                    self.entry.show(|view| view.waits_for = Some(refusal.to_string()));
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(STORE_RETRY_MAX);
-                }
-            }
-        }
+        let get = || self.shared.ports.checkpoints.get(&self.key, at);
+        get.retry(STORE_RETRY)
+            .when(|refusal| !matches!(refusal, Refusal::Denied { .. }))
+            .notify(|refusal, _| self.entry.show_waits_for(refusal))
+            .await
+            .map_err(|refusal| Stop::Broken(format!("task {}: checkpoint: {refusal}", self.key)))
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Started, Stop};
 use crate::credential::{AcquireError, SessionLease};
-use crate::limits::{STORE_RETRY_MAX, STORE_RETRY_MIN};
+use crate::limits::STORE_RETRY_MIN;
 use crate::program::{CredentialUse, Effects, Next, StepContext, StepError};
 use crate::shared::Shared;
 use crate::task_table::TaskEntry;
@@ -106,12 +106,10 @@ impl Turn<'_> {
                     return Ok(());
                 }
                 Err(error) => {
-                    self.entry.show(|view| view.waits_for = Some(error.to_string()));
+                    self.entry.show_waits_for(&error);
                     let wait = match error {
                         AcquireError::Busy { after, .. } => after,
-                        AcquireError::Paused { .. } => STORE_RETRY_MIN,
-                        // It ends with the lease's return or with this actor.
-                        AcquireError::Fenced => STORE_RETRY_MAX,
+                        AcquireError::Paused { .. } | AcquireError::Fenced => STORE_RETRY_MIN,
                     };
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
@@ -238,7 +236,7 @@ impl Turn<'_> {
             self.hand_over_between_steps().await?;
         }
         let wait = policy.pause(tries);
-        self.entry.show(|view| view.waits_for = Some(format!("another try of its step: {why}")));
+        self.entry.show_waits_for(format_args!("another try of its step: {why}"));
         self.started.rest_until = Some(Instant::now() + wait);
         Ok(())
     }

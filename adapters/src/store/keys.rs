@@ -12,6 +12,7 @@ use std::sync::Arc;
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use dashmap::DashMap;
 use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use foldhash::fast::RandomState;
 use hkdf::Hkdf;
 use keybaton_messages::TenantId;
 use keybaton_ports::{AuditKey, Entropy, FingerprintKey};
@@ -142,7 +143,7 @@ pub(crate) struct Keyring {
     salt: [u8; 16],
     id: [u8; 4],
     records: XChaCha20Poly1305,
-    tenants: DashMap<(Purpose, TenantId), Arc<XChaCha20Poly1305>>,
+    tenants: DashMap<(Purpose, TenantId), Arc<XChaCha20Poly1305>, RandomState>,
 }
 
 impl Keyring {
@@ -152,7 +153,7 @@ impl Keyring {
         Self {
             id: [id[0], id[1], id[2], id[3]],
             records: XChaCha20Poly1305::new((&*records).into()),
-            tenants: DashMap::new(),
+            tenants: DashMap::default(),
             salt: store_id,
             master,
         }

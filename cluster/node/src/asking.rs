@@ -5,7 +5,7 @@
 
 use std::sync::Weak;
 
-use keybaton_actors::limits::{RESTART_AFTER_MAX, RESTART_AFTER_MIN};
+use backon::Retryable;
 use keybaton_actors::scheduler::SchedulerMessage;
 use keybaton_actors::shared::Shared;
 use keybaton_messages::PairId;
@@ -13,10 +13,7 @@ use keybaton_rotation::{Reply, Trigger};
 use tokio::sync::oneshot;
 
 use crate::error::OrderError;
-
-/// With the pauses of restarts between them, ten tries are more than half a minute: an actor that
-/// has not come back by then will not be back soon.
-const TRIES_MAX: u32 = 10;
+use crate::limits::ASK_RETRY;
 
 /// Sends a trigger until it is answered. Does not keep the node alive.
 ///
@@ -27,19 +24,22 @@ pub(crate) async fn ask(
     pair: &PairId,
     trigger: &Trigger,
 ) -> Result<Reply, OrderError> {
-    let mut wait = RESTART_AFTER_MIN;
-    for _ in 0..TRIES_MAX {
-        let Some(shared) = node.upgrade().filter(|shared| !shared.tasks.is_stopping()) else {
-            break;
-        };
+    let ask = async || {
+        let shared =
+            node.upgrade().filter(|shared| !shared.tasks.is_stopping()).ok_or(Silence::ForEver)?;
         let (port, answer) = oneshot::channel();
         shared.scheduler.cast(SchedulerMessage::Trigger(pair.clone(), trigger.clone(), port));
         drop(shared);
-        if let Ok(reply) = answer.await {
-            return Ok(reply);
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RESTART_AFTER_MAX);
-    }
-    Err(OrderError::NoAnswer)
+        answer.await.map_err(|_| Silence::NotYet)
+    };
+    let answer = ask.retry(ASK_RETRY).when(|silence| matches!(silence, Silence::NotYet));
+    answer.await.map_err(|_| OrderError::NoAnswer)
+}
+
+/// Why nobody answered.
+enum Silence {
+    /// The actor ended; another one takes its place.
+    NotYet,
+    /// The node has ended, or is about to.
+    ForEver,
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use keybaton_actors::fence::{Fence, LeaseView};
 use keybaton_actors::limits::TASKS_MAX;
@@ -18,6 +17,7 @@ use keybaton_ports::{EventBus, Provider, SecretStore};
 use keybaton_rotation::Policy;
 
 use crate::error::StartError;
+use crate::limits::CONNECT_WAIT_MAX;
 use crate::node::Node;
 
 /// The shipped audit trail, in the data directory.
@@ -159,7 +159,6 @@ impl NodeBuilder {
 
 /// For the calls of tasks: no redirects, since a redirected request would carry the key elsewhere.
 fn http_client() -> Result<reqwest::Client, StartError> {
-    const CONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_WAIT_MAX)

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use keybaton_actors::limits::RESTART_AFTER_MAX;
+use keybaton_actors::limits::{RESTART_AFTER_MAX, RESTART_AFTER_MIN};
 use keybaton_actors::shared::Shared;
 use keybaton_actors::supervisor::{Supervisor, SupervisorMessage};
 use keybaton_messages::PairId;
@@ -42,7 +41,7 @@ pub(crate) async fn keep(
             return;
         }
         loop {
-            let wait = Duration::from_millis(50).saturating_mul(1 << restarts.min(10));
+            let wait = RESTART_AFTER_MIN.saturating_mul(1 << restarts.min(10));
             tokio::time::sleep(wait.min(RESTART_AFTER_MAX)).await;
             restarts = restarts.saturating_add(1);
             tracing::error!(restarts, "the root supervisor ended; it is started again");

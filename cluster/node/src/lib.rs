@@ -32,6 +32,7 @@ mod builder;
 mod error;
 mod export;
 mod keeper;
+mod limits;
 mod node;
 mod node_tasks;
 mod status;

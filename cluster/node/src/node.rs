@@ -26,6 +26,7 @@ use crate::asking::ask;
 use crate::builder::{AUDIT_FILE, NodeBuilder};
 use crate::error::{OrderError, StartError};
 use crate::keeper::{admit_unfinished, keep, stop_with_store};
+use crate::limits::{LAST_DUTY_MAX, STOPPED_LOOK_EVERY};
 use crate::status_server::StatusServer;
 
 /// One keybaton node in this process. Dropped without [`Node::shutdown`] it stops at once, as after
@@ -303,14 +304,14 @@ impl Node {
         self.shared.tasks.stop_all();
         let all_stopped = async {
             while self.shared.tasks.at_work() > 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(STOPPED_LOOK_EVERY).await;
             }
         };
         let polite = tokio::time::timeout(patience, all_stopped).await.is_ok();
         let shipped = audit_shipper::flush(&self.shared);
-        let _ = tokio::time::timeout(Duration::from_secs(5), shipped).await;
+        let _ = tokio::time::timeout(LAST_DUTY_MAX, shipped).await;
         if let Some(root) = self.shared.supervisor.get() {
-            let _ = root.stop_and_wait(None, Some(Duration::from_secs(5))).await;
+            let _ = root.stop_and_wait(None, Some(LAST_DUTY_MAX)).await;
         }
         polite
     }

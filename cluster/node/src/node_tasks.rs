@@ -1,9 +1,9 @@
 //! The tasks of a node: spawn, follow, list, read, forget.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use keybaton_actors::limits::{SPAWN_BUSY_AFTER, STORE_RETRY_MIN};
+use backon::Retryable;
+use keybaton_actors::limits::SPAWN_BUSY_AFTER;
 use keybaton_actors::program::{Program, decode_state, encode_state};
 use keybaton_actors::supervisor::SupervisorMessage;
 use keybaton_actors::task_table::{Full, TaskView};
@@ -13,12 +13,9 @@ use keybaton_rotation::{Trigger, Want};
 
 use crate::asking::ask;
 use crate::error::{OrderError, SpawnError, TaskFailure};
+use crate::limits::CREATE_RETRY;
 use crate::node::Node;
 use crate::task_handle::TaskHandle;
-
-/// A write to the task journal whose outcome is unknown is asked again this often before the
-/// caller is told: each attempt is as good as a new connection.
-const CREATE_ATTEMPTS_MAX: u32 = 5;
 
 impl Node {
     /// Spawns a task, or follows it if a task of this id with the same input is there already.
@@ -154,16 +151,9 @@ impl Node {
 
     /// Creating twice is creating once, so an unknown outcome is simply asked again.
     async fn create(&self, key: &TaskKey, spec: &TaskSpec) -> Result<TaskRow, TaskError> {
-        let mut wait: Duration = STORE_RETRY_MIN;
-        for _ in 1..CREATE_ATTEMPTS_MAX {
-            match self.shared().ports.tasks.create(key, spec).await {
-                Err(TaskError::Unknown(_) | TaskError::Unavailable(_)) => {
-                    tokio::time::sleep(wait).await;
-                    wait *= 2;
-                }
-                answer => return answer,
-            }
-        }
-        self.shared().ports.tasks.create(key, spec).await
+        let create = || self.shared().ports.tasks.create(key, spec);
+        let is_asked_again =
+            |error: &TaskError| matches!(error, TaskError::Unknown(_) | TaskError::Unavailable(_));
+        create.retry(CREATE_RETRY).when(is_asked_again).await
     }
 }

@@ -18,10 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::builder::existing_master_key;
 use crate::error::StartError;
+use crate::limits::HOLDERS_NAMED;
 use crate::status_server;
-
-/// Tasks named per version; more are counted.
-const HOLDERS_NAMED: usize = 20;
 
 /// A node, as it stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -17,16 +16,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::{self, AuditReport};
+use crate::limits::{ASK_WAIT_MAX, STATUS_BYTES_MAX};
 use crate::status::{NodeStatus, of_node};
 
 const SOCKET: &str = "status.sock";
-
-/// How long an asker waits for a node that does not answer: one that is stopped by a debugger, or
-/// busy beyond reason.
-const ASK_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// Largest status that an asker reads, in bytes: 40 000 pairs at about a kilobyte each.
-const STATUS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Serves until dropped.
 pub(crate) struct StatusServer {

@@ -13,6 +13,7 @@ macro_rules! checkpoints_conformance {
     ($open:path $(, $if_there:ident)?) => {
         $crate::conformance_cases! { checkpoints, $open $(, $if_there)? =>
             a_checkpoint_reads_back
+            a_second_checkpoint_of_a_step_leaves_the_first_readable
             a_checkpoint_of_another_task_is_corrupt
             a_reference_that_was_changed_is_corrupt
             a_foreign_reference_is_refused
@@ -49,6 +50,18 @@ pub async fn a_checkpoint_reads_back(world: &impl Has<dyn CheckpointStore>) {
         let at = store.put(&written).await.expect("stored");
         assert!(store.get(&task("t1"), &at).await.as_ref() == Ok(&written));
     }
+}
+
+/// `put`: a row of the task journal may still name the earlier checkpoint.
+pub async fn a_second_checkpoint_of_a_step_leaves_the_first_readable(
+    world: &impl Has<dyn CheckpointStore>,
+) {
+    let store = world.port();
+    let (first, second) = (checkpoint(&task("t1"), b"before"), checkpoint(&task("t1"), b"after"));
+    let at_first = store.put(&first).await.expect("stored");
+    let at_second = store.put(&second).await.expect("stored");
+    assert_eq!(store.get(&task("t1"), &at_first).await.as_ref(), Ok(&first));
+    assert_eq!(store.get(&task("t1"), &at_second).await.as_ref(), Ok(&second));
 }
 
 /// `get`: bytes of another task or tenant are `Corrupt`.

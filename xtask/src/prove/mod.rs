@@ -159,7 +159,6 @@ fn prove(
     Ok(())
 }
 
-/// Demands that every claim that was asked for is there, holds, and could have failed.
 /// Every claim that these leave evidence of.
 fn claims(provers: &[&Prover]) -> impl Iterator<Item = &'static str> {
     provers.iter().flat_map(|prover| prover.claims).copied()
@@ -169,6 +168,7 @@ fn is_there(found: &[Evidence], claim: &str) -> bool {
     found.iter().any(|evidence| evidence.claim == claim)
 }
 
+/// Demands that every claim that was asked for is there, holds, and could have failed.
 fn check(provers: &[&Prover], found: &[Evidence], outcome: &mut Outcome) {
     for claim in claims(provers) {
         outcome.require(&format!("{claim} left no evidence"), is_there(found, claim));

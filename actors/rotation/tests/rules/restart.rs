@@ -1,6 +1,6 @@
 //! A new life finds every phase and goes on; clocks may have been set meanwhile.
 
-use keybaton_messages::Epoch;
+use keybaton_messages::{Epoch, Incarnation};
 
 use crate::script::{Bench, check};
 
@@ -114,4 +114,15 @@ fn starts_that_follow_one_another_change_nothing_but_the_epoch() {
         once.epoch = twice.epoch;
         assert_eq!(once, twice, "{story}");
     }
+}
+
+#[test]
+fn a_refused_write_is_a_twin_of_the_same_life_or_another_owner() {
+    let (before, after) = (Bench::play("first").record, Bench::play("first restart").record);
+    let me = after.owner.clone();
+    assert!(!after.is_taken_from(&me, &before), "an earlier actor of this life came later");
+    let mut elsewhere = after.clone();
+    elsewhere.owner.incarnation = Incarnation(me.incarnation.0 + 1);
+    assert!(elsewhere.is_taken_from(&me, &before), "another life owns it");
+    assert!(before.is_taken_from(&me, &before), "nobody began, and yet the write was refused");
 }

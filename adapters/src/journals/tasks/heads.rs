@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use keybaton_messages::{TaskEpoch, TaskKey, TenantId};
 use parking_lot::{Mutex, RwLock};
 
@@ -88,8 +89,9 @@ impl Place {
 /// hold them up while it carries out a batch.
 #[derive(Default)]
 struct Committed {
-    /// Also of tasks whose creation is not yet committed.
-    places: HashMap<TaskKey, Place>,
+    /// Also of tasks whose creation is not yet committed. Looked at for every write, by a hash that is
+    /// quick for short names and seeded anew in every process.
+    places: HashMap<TaskKey, Place, RandomState>,
     /// One copy of every tenant's name, for the keys of `places`.
     tenants: HashSet<TenantId>,
     /// `None`: free, or not yet committed.
