@@ -59,7 +59,7 @@ type TimerHandle = JoinHandle<Result<(), MessagingErr<RotationMessage>>>;
 /// A pair at work.
 pub struct PairWork {
     pair: PairId,
-    record: Option<PairRecord>,
+    record: Option<Arc<PairRecord>>,
     /// A person must look; nothing is done any more.
     stopped: Option<String>,
     timers: BTreeMap<Timer, (u64, TimerHandle)>,
@@ -161,7 +161,7 @@ impl Turn<'_> {
         let record = match stored {
             Some(mut record) => {
                 if crash_point::is_mutant("forgets-obligations") {
-                    record.obligations.clear();
+                    Arc::make_mut(&mut record).obligations.clear();
                 }
                 record
             }
@@ -172,7 +172,7 @@ impl Turn<'_> {
                 let tag = self.shared.ports.pair_tag(pair);
                 let deployment = self.shared.ports.deployment.clone();
                 let class = entry.provider.capabilities().class;
-                PairRecord::new(pair.clone(), deployment, tag, class, self.me())
+                Arc::new(PairRecord::new(pair.clone(), deployment, tag, class, self.me()))
             }
         };
         self.work.record = Some(record);
@@ -185,7 +185,7 @@ impl Turn<'_> {
     }
 
     /// Asks until the journal answers; an error says why the record cannot be read.
-    async fn load(&self) -> Result<Option<PairRecord>, String> {
+    async fn load(&self) -> Result<Option<Arc<PairRecord>>, String> {
         let load = || self.shared.ports.journal.load(&self.work.pair);
         let answer = load
             .retry(STORE_RETRY)
@@ -210,11 +210,11 @@ impl Turn<'_> {
             let Some(record) = self.work.record.clone() else {
                 return Box::pin(self.begin()).await;
             };
-            let decision = match self.decide(&record, &input) {
+            let mut decision = match self.decide(&record, &input) {
                 Ok(decision) => decision,
                 Err(why) => return self.stop(why),
             };
-            let effects = match decision.record.clone() {
+            let effects = match decision.record.take().map(Arc::new) {
                 None => decision.effects,
                 Some(next) => match self.commit(&record, next.clone(), &decision).await {
                     Committed::Yes => {
@@ -274,7 +274,7 @@ impl Turn<'_> {
     async fn commit(
         &mut self,
         before: &PairRecord,
-        next: PairRecord,
+        next: Arc<PairRecord>,
         decision: &Decision,
     ) -> Committed {
         let transaction = Transaction {
@@ -319,7 +319,7 @@ impl Turn<'_> {
         }
     }
 
-    fn committed(&mut self, before: &PairRecord, next: PairRecord) {
+    fn committed(&mut self, before: &PairRecord, next: Arc<PairRecord>) {
         let now = self.shared.ports.clock.now();
         let began = self.shared.views.phase_began(&self.work.pair);
         telemetry::record_changed(before, &next, now, began.map(|at| at.until(now)));
@@ -367,7 +367,7 @@ impl Turn<'_> {
             }
             Effect::Page(page) => telemetry::page(&pair, self.rotation().as_ref(), &page.why),
             Effect::Reply(answer) => send(reply.take(), answer),
-            job => jobs::start(self.shared, self.myself, self.work.record.as_ref(), &pair, job),
+            job => jobs::start(self.shared, self.myself, self.work.record.as_deref(), &pair, job),
         }
     }
 

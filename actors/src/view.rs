@@ -66,7 +66,7 @@ impl Views {
     }
 
     /// Shows a record that was just read or written.
-    pub fn show(&self, record: &PairRecord, now: Timestamp) {
+    pub fn show(&self, record: &Arc<PairRecord>, now: Timestamp) {
         self.update(&record.pair, |view| {
             if let Some(rotation) = &record.rotation {
                 let seen = view.timeline.last();
@@ -86,7 +86,7 @@ impl Views {
                     });
                 }
             }
-            view.record = Some(Arc::new(record.clone()));
+            view.record = Some(Arc::clone(record));
         });
     }
 

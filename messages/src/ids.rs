@@ -35,11 +35,23 @@ fn is_trigger_id(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
+/// Writes a checked text as text. A `serde(into)` would copy it for every field that is written.
+macro_rules! serialized_as_text {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    };
+}
+pub(crate) use serialized_as_text;
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $fits:ident, $rule:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -88,11 +100,7 @@ macro_rules! text_id {
             }
         }
 
-        impl From<$name> for String {
-            fn from(id: $name) -> Self {
-                id.0.as_ref().to_owned()
-            }
-        }
+        serialized_as_text!($name);
     };
 }
 

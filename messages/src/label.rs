@@ -6,12 +6,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use data_encoding::BASE32_NOPAD;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::error::BadName;
-use crate::ids::Version;
+use crate::ids::{Version, serialized_as_text};
 use crate::limits::LABEL_BYTES_MAX;
 
 const RULE: &str = "a label reads kb1-<8>-<10>-<8> in a-z and 2-7";
@@ -31,15 +32,15 @@ fn is_base32_lower(text: &str, chars: usize) -> bool {
 macro_rules! part {
     ($(#[$doc:meta])* $name:ident, $what:literal, $chars:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Takes the first characters of the base32 form of `digest`.
             #[must_use]
             pub fn from_digest(digest: &[u8; 16]) -> Self {
-                Self(base32_lower(digest, $chars))
+                Self(base32_lower(digest, $chars).into())
             }
 
             /// The text that stands in a label.
@@ -53,18 +54,14 @@ macro_rules! part {
             type Error = BadName;
             fn try_from(text: String) -> Result<Self, BadName> {
                 if is_base32_lower(&text, $chars) {
-                    Ok(Self(text))
+                    Ok(Self(text.into()))
                 } else {
                     Err(BadName::new($what, &text, RULE))
                 }
             }
         }
 
-        impl From<$name> for String {
-            fn from(part: $name) -> Self {
-                part.0
-            }
-        }
+        serialized_as_text!($name);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,15 +87,17 @@ part!(
 );
 
 /// The unique name given to the provider for one version, sent at most once, ever.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Label(String);
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Label(Arc<str>);
+
+serialized_as_text!(Label);
 
 impl Label {
     /// The label of `version` of the pair behind `tag`.
     #[must_use]
     pub fn new(deployment: &DeploymentId, tag: &PairTag, version: Version) -> Self {
-        Self(format!("{}{tag}-{}", Self::prefix(deployment), version_part(version)))
+        Self(format!("{}{tag}-{}", Self::prefix(deployment), version_part(version)).into())
     }
 
     /// What every label of `deployment` starts with.
@@ -133,7 +132,7 @@ impl TryFrom<String> for Label {
                 .into_iter()
                 .all(|chars| parts.next().is_some_and(|part| is_base32_lower(part, chars)))
             && parts.next().is_none();
-        if fits { Ok(Self(text)) } else { Err(BadName::new("label", &text, RULE)) }
+        if fits { Ok(Self(text.into())) } else { Err(BadName::new("label", &text, RULE)) }
     }
 }
 
@@ -141,12 +140,6 @@ impl FromStr for Label {
     type Err = BadName;
     fn from_str(text: &str) -> Result<Self, BadName> {
         Self::try_from(text.to_owned())
-    }
-}
-
-impl From<Label> for String {
-    fn from(label: Label) -> Self {
-        label.0
     }
 }
 

@@ -8,7 +8,7 @@ use keybaton_ports::{
 };
 use keybaton_tests::conformance::Has;
 use keybaton_tests::conformance::journal::JournalWorld;
-use keybaton_tests::conformance::records::{Writer, pair, promoted};
+use keybaton_tests::conformance::records::{Writer, pair, promoted, record_in};
 use keybaton_tests::conformance::task_entries::{Owner, result, task};
 use keybaton_tests::fakes::checkpoints::FakeCheckpointStore;
 use keybaton_tests::fakes::faults::WriteFault;
@@ -76,7 +76,7 @@ async fn an_unknown_commit_is_written_or_not_and_may_be_asked_again_either_way()
         let world = open().await;
         let journal = world.journal.clone();
         let mut writer = Writer::begin(journal.clone(), "n1", pair("acme")).await;
-        let transaction = writer.next(|transaction| promoted(&mut transaction.record, 1, 1));
+        let transaction = writer.next(|transaction| promoted(record_in(transaction), 1, 1));
         journal.faults.arm(fault);
         let answer = journal.commit(transaction.clone()).await;
         assert!(matches!(answer, Err(CommitError::Unknown(_))));
@@ -106,7 +106,7 @@ async fn a_store_that_is_away_writes_nothing() {
     let world = open().await;
     let journal = world.journal.clone();
     let mut writer = Writer::begin(journal.clone(), "n1", pair("acme")).await;
-    let transaction = writer.next(|transaction| promoted(&mut transaction.record, 1, 1));
+    let transaction = writer.next(|transaction| promoted(record_in(transaction), 1, 1));
     journal.faults.arm(WriteFault::Unavailable);
     let answer = journal.commit(transaction.clone()).await;
     assert!(matches!(answer, Err(CommitError::Unavailable(_))));

@@ -7,7 +7,7 @@ use keybaton_adapters::{Embedded, Options};
 use keybaton_messages::{GrantId, SecretVersion, Version};
 use keybaton_ports::{CommitError, Denial, GrantError, Refusal, TaskError, TaskState};
 use keybaton_rotation::AuditKind;
-use keybaton_tests::conformance::records::{Writer, audit_entry, label, pair};
+use keybaton_tests::conformance::records::{Writer, audit_entry, label, pair, promoted, record_in};
 use keybaton_tests::conformance::secrets::{meta, secret};
 use keybaton_tests::conformance::task_entries::{
     Owner, result, result_with_checkpoint, state, task,
@@ -158,7 +158,7 @@ async fn a_grant_or_a_claim_that_was_changed_is_refused() {
     let life = embedded.journal.begin_life(&"n2".parse().expect("a node")).await.expect("a life");
     let mut writer = Writer::with(embedded.journal.clone(), life, pair("third"));
     let transaction = writer.next(|transaction| {
-        keybaton_tests::conformance::records::promoted(&mut transaction.record, 1, 1);
+        promoted(record_in(transaction), 1, 1);
     });
     let committed = embedded.journal.commit(transaction).await;
     assert!(matches!(committed, Err(CommitError::Corrupt(_))), "{committed:?}");

@@ -1,6 +1,7 @@
 //! Both journals of the embedded store, in one sequence: they share a file and a writer.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keybaton_adapters::audit::word_of;
@@ -163,7 +164,8 @@ async fn ask_pair(store: &Store, call: &pairs::Call) -> pairs::Answer {
             if answer == Err(CommitError::Conflict) && store.is(IGNORES_REV) {
                 let there = journal.load(&transaction.record.pair).await;
                 let there = there.ok().flatten().map_or(Rev(0), |stored| stored.record.rev);
-                (transaction.expect.1, transaction.record.rev) = (there, there.next());
+                transaction.expect.1 = there;
+                Arc::make_mut(&mut transaction.record).rev = there.next();
                 answer = journal.commit(transaction).await;
             }
             pairs::Answer::Committed(answer)
@@ -232,7 +234,7 @@ async fn look_at_pairs(store: &Store, model: &Pairs) -> pairs::View {
             standings.push(by_version(journal.standing(&id, &life).await));
         }
         let mut counts = Vec::new();
-        for version in versions(stored.as_ref().map(|stored| &stored.record)) {
+        for version in versions(stored.as_ref().map(|stored| stored.record.as_ref())) {
             counts.push(journal.count_grants(&id, version).await.expect("the store can be read"));
         }
         let outbox = journal.outbox(&id).await.expect("the store can be read");

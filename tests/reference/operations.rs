@@ -1,6 +1,8 @@
 //! What is asked of both journals: operations in words that fit any state, and the calls that they
 //! become in one.
 
+use std::sync::Arc;
+
 use keybaton_messages::{
     DeploymentId, Epoch, EventKind, NodeId, PairId, PairTag, Rev, TaskEpoch, TaskKey, Timestamp,
     Version, VersionStatus,
@@ -242,7 +244,7 @@ fn transaction(model: &Pairs, op: &Op, n: u64) -> Transaction {
             Expect::OldEpoch => (Epoch(epoch.0.wrapping_sub(1)), rev),
             Expect::NewEpoch => (epoch.next(), rev),
         },
-        record,
+        record: Arc::new(record),
         guards,
         grants,
         audit: vec![audit_entry(AuditKind::Promoted, &format!("fact {}", fact % 5))],

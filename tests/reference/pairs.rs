@@ -95,7 +95,7 @@ pub struct View {
 
 impl Pair {
     fn record(&self) -> Option<&PairRecord> {
-        self.stored.as_ref().map(|stored| &stored.record)
+        self.stored.as_ref().map(|stored| stored.record.as_ref())
     }
 
     fn status(&self, version: Version) -> Option<VersionStatus> {

@@ -3,6 +3,8 @@
 //! **Invariant:** a write whose epoch or revision is stale changes nothing.
 //! **Invariant:** a transaction is never half there.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use keybaton_messages::{
     Epoch, Event, EventKind, Fingerprint, GrantId, Incarnation, NodeId, PairId, Rev, SecretVersion,
@@ -27,7 +29,7 @@ pub struct NodeLife {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredPair {
     /// The record.
-    pub record: PairRecord,
+    pub record: Arc<PairRecord>,
     /// The transaction that wrote it.
     pub last_txn: TxnId,
 }
@@ -54,7 +56,7 @@ pub struct Transaction {
     /// written.
     pub expect: (Epoch, Rev),
     /// The record to write.
-    pub record: PairRecord,
+    pub record: Arc<PairRecord>,
     /// Conditions, checked after epoch and revision.
     pub guards: Vec<Guard>,
     /// Grants to copy.

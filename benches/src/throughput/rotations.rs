@@ -149,7 +149,7 @@ async fn write_again(
             id: TxnId(embedded.entropy.bytes16()),
             by: life.clone(),
             expect,
-            record: record.clone(),
+            record: Arc::new(record.clone()),
             guards: Vec::new(),
             grants: None,
             audit: Vec::new(),

@@ -229,7 +229,8 @@ impl Node {
         }
     }
 
-    /// Waits until a rotation has ended.
+    /// Waits until a rotation has ended. One that another rotation has replaced before anybody here
+    /// saw its end has ended, too; its audit records tell how.
     ///
     /// # Errors
     /// [`OrderError::Failed`] when it ended without handing over.
@@ -238,13 +239,13 @@ impl Node {
         let is_shown = self.shared.views.watch(&id.pair).borrow().record.is_some();
         if !is_shown
             && let Some(stored) = self.shared.ports.journal.load(&id.pair).await?
-            && let Some(end) = end_of(id, &stored.record)
+            && let Some(end) = end_in_record(id, &stored.record)
         {
             return end;
         }
         let mut end = None;
         self.wait_for(&id.pair, |view| {
-            end = view.record.as_ref().and_then(|record| end_of(id, record));
+            end = end_seen(id, view);
             end.is_some()
         })
         .await?;
@@ -373,15 +374,29 @@ impl Node {
     }
 }
 
-/// How a rotation ended, as far as its pair's record tells; `None` while it goes on.
-fn end_of(id: &RotationId, record: &PairRecord) -> Option<Result<(), OrderError>> {
+/// How a rotation ended, as it was seen here; `None` while it goes on. The record alone would not
+/// do: it forgets a failed rotation as soon as the next one begins.
+fn end_seen(id: &RotationId, view: &PairView) -> Option<Result<(), OrderError>> {
+    let mut seen = view.timeline.iter().rev().filter(|at| at.rotation == *id);
+    seen.find_map(|at| end_of(id, &at.phase)).or_else(|| end_in_record(id, view.record.as_ref()?))
+}
+
+/// How a rotation ended, as far as its pair's record tells.
+fn end_in_record(id: &RotationId, record: &PairRecord) -> Option<Result<(), OrderError>> {
     let rotation = record.rotation.as_ref()?;
-    match &rotation.phase {
-        _ if rotation.id.n > id.n => Some(Ok(())),
-        Phase::Failed { cause } if rotation.id == *id => {
+    if rotation.id.n > id.n {
+        return Some(Ok(()));
+    }
+    (rotation.id == *id).then(|| end_of(id, &rotation.phase))?
+}
+
+/// What a phase says about the end of its rotation.
+fn end_of(id: &RotationId, phase: &Phase) -> Option<Result<(), OrderError>> {
+    match phase {
+        Phase::Failed { cause } => {
             Some(Err(OrderError::Failed { id: id.clone(), cause: format!("{cause:?}") }))
         }
-        phase => (rotation.id == *id && phase.is_final()).then_some(Ok(())),
+        phase => phase.is_final().then_some(Ok(())),
     }
 }
 
@@ -394,5 +409,32 @@ impl Drop for Node {
             root.stop(None);
         }
         self.shared.tasks.leave_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keybaton_actors::view::PhaseAt;
+    use keybaton_messages::Timestamp;
+    use keybaton_rotation::{Cause, End};
+
+    use super::*;
+
+    #[test]
+    fn a_failed_rotation_has_failed_also_after_the_next_one_has_begun() {
+        let pair = PairId::new("acme".parse().expect("a name"), "fake".parse().expect("a name"));
+        let rotation = |n| RotationId { pair: pair.clone(), n };
+        let at = |n, phase| PhaseAt { rotation: rotation(n), phase, at: Timestamp(n) };
+        let view = PairView {
+            timeline: vec![
+                at(1, Phase::Failed { cause: Cause::VerifyFailed }),
+                at(2, Phase::Complete { end: End::Rotated }),
+                at(3, Phase::Issuing { new: Version(4) }),
+            ],
+            ..PairView::default()
+        };
+        assert!(matches!(end_seen(&rotation(1), &view), Some(Err(OrderError::Failed { .. }))));
+        assert!(matches!(end_seen(&rotation(2), &view), Some(Ok(()))));
+        assert!(end_seen(&rotation(3), &view).is_none(), "it goes on");
     }
 }

@@ -103,7 +103,7 @@ impl FakeJournal {
 
 impl Pair {
     fn record(&self) -> Option<&PairRecord> {
-        self.stored.as_ref().map(|stored| &stored.record)
+        self.stored.as_ref().map(|stored| stored.record.as_ref())
     }
 
     fn standing(&self, of: &NodeLife) -> Result<Standing, GrantError> {

@@ -23,7 +23,7 @@ pub(crate) type KeyName = (ProviderName, ProviderKeyId);
 /// What has been seen so far.
 #[derive(Default)]
 pub(crate) struct Seen {
-    records: BTreeMap<PairId, PairRecord>,
+    records: BTreeMap<PairId, Arc<PairRecord>>,
     /// Keys that an honest probe accepted.
     proven: BTreeSet<KeyName>,
     /// Versions whose revocation was forced.
@@ -40,7 +40,7 @@ pub(crate) struct Seen {
 
 impl World {
     /// The record as the journal has it.
-    pub(crate) fn record(&self, pair: &PairId) -> Option<PairRecord> {
+    pub(crate) fn record(&self, pair: &PairId) -> Option<Arc<PairRecord>> {
         let stored = at_once(self.journal.load(pair)).expect("the fake reads");
         stored.map(|stored| stored.record)
     }

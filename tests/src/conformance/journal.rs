@@ -22,7 +22,9 @@ pub use crate::conformance::journal_grants::{
     a_standing_tells_how_the_pair_stands,
     grants_are_copied_with_new_ids_for_every_node_that_holds_one,
 };
-use crate::conformance::records::{Writer, audit_entry, key_id, node, pair, promoted, version};
+use crate::conformance::records::{
+    Writer, audit_entry, key_id, node, pair, promoted, record_in, version,
+};
 
 /// A world with a journal.
 pub trait JournalWorld: Has<dyn Journal> {
@@ -92,7 +94,7 @@ pub async fn a_pair_that_was_never_written_is_absent(world: &impl JournalWorld) 
 pub async fn a_committed_record_reads_back_with_its_transaction(world: &impl JournalWorld) {
     let journal = world.port();
     let mut writer = Writer::begin(journal.clone(), "n1", pair("acme")).await;
-    let transaction = writer.next(|transaction| promoted(&mut transaction.record, 1, 1));
+    let transaction = writer.next(|transaction| promoted(record_in(transaction), 1, 1));
     let rev = writer.try_commit(transaction.clone()).await;
     assert_eq!(rev, Ok(Rev(1)));
     let stored = journal.load(&pair("acme")).await.expect("read").expect("written");
@@ -105,7 +107,7 @@ pub async fn a_transaction_that_is_asked_again_is_applied_once(world: &impl Jour
     let journal = world.port();
     let mut writer = Writer::begin(journal.clone(), "n1", pair("acme")).await;
     let transaction = writer.next(|transaction| {
-        promoted(&mut transaction.record, 1, 1);
+        promoted(record_in(transaction), 1, 1);
         transaction.audit = vec![audit_entry(AuditKind::Promoted, "v1")];
         transaction.outbox = vec![(EventKind::NewKeyReady, None, Some(Version(1)))];
     });
@@ -135,7 +137,7 @@ pub async fn a_transaction_that_was_applied_is_recognised_before_anything_is_che
 /// `commit`: a write whose epoch is stale changes nothing.
 pub async fn a_stale_epoch_is_fenced_and_changes_nothing(world: &impl JournalWorld) {
     let mut writer = Writer::provisioned(world.port(), "n1", pair("acme"), 1).await;
-    writer.commit(|transaction| transaction.record.epoch = Epoch(2)).await;
+    writer.commit(|transaction| record_in(transaction).epoch = Epoch(2)).await;
     for expect in [(Epoch(1), Rev(2)), (Epoch(3), Rev(2)), (Epoch(0), Rev(0))] {
         let transaction = writer.next(|transaction| loud(transaction, expect));
         refused(&*writer.journal, transaction, &CommitError::Fenced).await;
@@ -148,7 +150,7 @@ pub async fn a_stale_revision_conflicts_and_changes_nothing(world: &impl Journal
     writer.commit(|_| {}).await;
     for rev in [0, 1, 3, u64::MAX - 1] {
         let transaction = writer.next(|transaction| {
-            transaction.record.rev = Rev(rev + 1);
+            record_in(transaction).rev = Rev(rev + 1);
             loud(transaction, (Epoch(1), Rev(rev)));
         });
         refused(&*writer.journal, transaction, &CommitError::Conflict).await;
@@ -227,11 +229,11 @@ pub async fn pairs_with_work_come_first(world: &impl JournalWorld) {
     let mut idle = Writer::provisioned(journal.clone(), "n1", pair("a-idle"), 1).await;
     let due =
         Due { at: keybaton_messages::Timestamp(77), wait: std::time::Duration::from_millis(7) };
-    idle.commit(|transaction| transaction.record.next_rotate_at = Some(due)).await;
+    idle.commit(|transaction| record_in(transaction).next_rotate_at = Some(due)).await;
     let mut owing = Writer::with(journal.clone(), idle.life.clone(), pair("z-owing"));
     owing
         .commit(|transaction| {
-            transaction.record.obligations.push(Obligation {
+            record_in(transaction).obligations.push(Obligation {
                 debt: Debt::Destroy { version: Version(1) },
                 since: due.at,
                 tries: 0,
@@ -311,7 +313,7 @@ pub async fn claims_outlive_the_version(world: &impl JournalWorld) {
     writer.set(1, VersionStatus::Revoked).await;
     writer
         .commit(|transaction| {
-            transaction.record.versions.remove(&Version(1));
+            record_in(transaction).versions.remove(&Version(1));
         })
         .await;
     for guard in [unclaimed(3, "key_1", None), unclaimed(3, "key_3", Some(1))] {
@@ -325,7 +327,7 @@ pub async fn claims_outlive_the_version(world: &impl JournalWorld) {
 pub async fn no_two_versions_share_a_key_even_without_a_guard(world: &impl JournalWorld) {
     let theirs = Writer::provisioned(world.port(), "n1", pair("umbrella"), 1).await;
     let mut ours = Writer::with(world.port(), theirs.life.clone(), pair("acme"));
-    let transaction = ours.next(|transaction| promoted(&mut transaction.record, 1, 1));
+    let transaction = ours.next(|transaction| promoted(record_in(transaction), 1, 1));
     let answer = ours.journal.commit(transaction).await;
     assert!(
         matches!(answer, Err(CommitError::Refused { guard: Guard::KeyUnclaimed { .. }, left: 0 })),
@@ -361,7 +363,7 @@ pub(crate) fn loud(transaction: &mut Transaction, expect: (Epoch, Rev)) {
     transaction.expect = expect;
     transaction.audit = vec![audit_entry(AuditKind::Burned, "trace")];
     transaction.outbox = vec![(EventKind::Failed, None, None)];
-    transaction.record.versions.insert(Version(50), version(VersionStatus::Staged, 50));
+    record_in(transaction).versions.insert(Version(50), version(VersionStatus::Staged, 50));
 }
 
 /// Commits, expects the refusal, and finds everything as it was.
@@ -394,5 +396,5 @@ pub(crate) fn distinct<T: Ord>(values: impl IntoIterator<Item = T>) -> usize {
 /// The record of a pair that must be there.
 pub(crate) async fn record_of(journal: &dyn Journal, tenant: &str) -> PairRecord {
     let stored = journal.load(&pair(tenant)).await.expect("read");
-    stored.expect("written").record
+    PairRecord::clone(&stored.expect("written").record)
 }

@@ -5,7 +5,7 @@ use keybaton_ports::{CommitError, GrantError, GrantRow, Standing};
 use keybaton_rotation::{CopyGrants, Gate, Guard, Pause};
 
 use crate::conformance::journal::{JournalWorld, distinct, loud, record_of, refused};
-use crate::conformance::records::{Writer, grant_id, node, pair, version};
+use crate::conformance::records::{Writer, grant_id, node, pair, promoted, record_in, version};
 
 /// `grant`: if the version is ACTIVE and the gate is open; a refusal tells how the pair stands.
 pub async fn a_grant_needs_an_active_version_and_an_open_gate(world: &impl JournalWorld) {
@@ -17,7 +17,7 @@ pub async fn a_grant_needs_an_active_version_and_an_open_gate(world: &impl Journ
         };
         assert_eq!(standing.active.map(|(v, ..)| v), Some(Version(2)));
     }
-    writer.commit(|transaction| transaction.record.gate = Gate::Paused(Pause::Emptying)).await;
+    writer.commit(|transaction| record_in(transaction).gate = Gate::Paused(Pause::Emptying)).await;
     let Err(GrantError::Refused(standing)) = writer.grant(2, 9).await else {
         panic!("granted although paused");
     };
@@ -130,7 +130,7 @@ pub async fn grants_are_copied_with_new_ids_for_every_node_that_holds_one(
     let copy = CopyGrants { from: Version(1), to: Version(2) };
     writer
         .commit(|transaction| {
-            crate::conformance::records::promoted(&mut transaction.record, 2, 2);
+            promoted(record_in(transaction), 2, 2);
             transaction.grants = Some(copy);
         })
         .await;

@@ -78,6 +78,11 @@ pub fn audit_entry(kind: AuditKind, dedupe: &str) -> AuditEntry {
     }
 }
 
+/// The record of a transaction, to be changed.
+pub fn record_in(transaction: &mut Transaction) -> &mut PairRecord {
+    Arc::make_mut(&mut transaction.record)
+}
+
 /// One owner of one pair, who knows the record it wrote last.
 pub struct Writer {
     /// Where it writes.
@@ -85,7 +90,7 @@ pub struct Writer {
     /// Who it is.
     pub life: NodeLife,
     /// What it wrote last, or what it would write first.
-    pub record: PairRecord,
+    pub record: Arc<PairRecord>,
     transactions: u8,
 }
 
@@ -102,7 +107,7 @@ impl Writer {
         let owner = Owner { node: life.node.clone(), incarnation: life.incarnation };
         Self {
             journal,
-            record: PairRecord::new(pair, deployment(), tag(), Class::A, owner),
+            record: Arc::new(PairRecord::new(pair, deployment(), tag(), Class::A, owner)),
             life,
             transactions: 0,
         }
@@ -124,7 +129,7 @@ impl Writer {
     pub fn next(&mut self, change: impl FnOnce(&mut Transaction)) -> Transaction {
         self.transactions += 1;
         let expect = (self.record.epoch, self.record.rev);
-        let mut record = self.record.clone();
+        let mut record = PairRecord::clone(&self.record);
         record.rev = record.rev.next();
         if record.epoch == Epoch(0) {
             record.epoch = Epoch(1);
@@ -134,7 +139,7 @@ impl Writer {
             id: transaction_id,
             by: self.life.clone(),
             expect,
-            record,
+            record: Arc::new(record),
             guards: Vec::new(),
             grants: None,
             audit: Vec::new(),
@@ -171,13 +176,13 @@ impl Writer {
 
     /// Makes `new` the ACTIVE version, with the key `key`; the one before is DRAINING.
     pub async fn promote(&mut self, new: u32, key: u8) -> Rev {
-        self.commit(|transaction| promoted(&mut transaction.record, new, key)).await
+        self.commit(|transaction| promoted(record_in(transaction), new, key)).await
     }
 
     /// Gives a version another status.
     pub async fn set(&mut self, version: u32, status: VersionStatus) -> Rev {
         self.commit(|transaction| {
-            let record = &mut transaction.record;
+            let record = record_in(transaction);
             let entry = record.versions.get_mut(&Version(version)).expect("a version");
             entry.status = status;
             if record.active == Some(Version(version)) && status != VersionStatus::Active {

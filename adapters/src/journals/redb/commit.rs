@@ -66,7 +66,7 @@ impl Commit {
 
     fn check(&self, tables: &mut Tables<'_>, state: &PairState) -> Result<(), Stop<CommitError>> {
         let transaction = &self.transaction;
-        let stored = state.stored.as_ref().map(|stored| &stored.record);
+        let stored = state.stored.as_ref().map(|stored| stored.record.as_ref());
         let (epoch, rev) = stored.map_or_else(Default::default, |r| (r.epoch, r.rev));
         if !self.shared.pairs.is_batch_life(&transaction.by) || transaction.expect.0 != epoch {
             return Err(Stop::Refused(CommitError::Fenced));

@@ -1,5 +1,7 @@
 //! The rows of this journal: how each is sealed, and opened again.
 
+use std::sync::Arc;
+
 use keybaton_messages::{
     Event, Fingerprint, GrantId, Incarnation, Label, NodeId, PairId, ProviderKeyId, TxnId, Version,
     VersionStatus,
@@ -32,7 +34,7 @@ pub(crate) fn schema(table: Table) -> u16 {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct RecordRow {
     pub(crate) last_txn: TxnId,
-    pub(crate) record: PairRecord,
+    pub(crate) record: Arc<PairRecord>,
 }
 
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
@@ -152,7 +154,7 @@ impl Shared {
         let pair = RowKey::read_pair(key)?;
         let record = open_record(&self.sealer, key, &pair, bytes).map(|stored| stored.record);
         Some(PairSummary {
-            has_work: record.as_ref().map_or(true, has_work),
+            has_work: record.as_ref().map_or(true, |record| has_work(record)),
             next_rotate_at: record.ok().and_then(|r| r.next_rotate_at.map(|due| due.at)),
             pair,
         })
@@ -271,7 +273,7 @@ mod tests {
         });
         record.triggers.push_back((TriggerId::new("webhook-1").unwrap(), 12));
         record.next_rotate_at = Some(due(99_000));
-        RecordRow { last_txn: TxnId([5; 16]), record }
+        RecordRow { last_txn: TxnId([5; 16]), record: Arc::new(record) }
     }
 
     #[test]

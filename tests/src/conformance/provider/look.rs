@@ -24,7 +24,7 @@ pub async fn a_listing_has_all_pages_and_only_the_prefix(world: &impl ProviderWo
     let provider = world.provider();
     let ours = provider.list(&tenant(), &prefix()).await.expect("listed");
     let listed: BTreeSet<String> = ours.iter().map(|key| key.name.clone()).collect();
-    let planted: BTreeSet<String> = (1..=KEYS).map(|version| label(version).into()).collect();
+    let planted: BTreeSet<String> = (1..=KEYS).map(|version| label(version).to_string()).collect();
     assert!(listed == planted, "{} names instead of {}", listed.len(), planted.len());
     assert_eq!(ours.len(), planted.len());
     let all = provider.list(&tenant(), "").await.expect("listed");
