@@ -4,7 +4,7 @@ use keybaton_adapters::postgres::Postgres;
 use keybaton_messages::TxnId;
 use keybaton_ports::CommitError;
 use keybaton_rotation::Guard;
-use keybaton_tests::conformance::records::{Writer, pair, promoted};
+use keybaton_tests::conformance::records::{Writer, pair, promoted, record_in};
 
 use crate::postgres::{open_at, shared};
 
@@ -59,7 +59,7 @@ async fn one_key_is_claimed_by_one_pair_also_when_two_nodes_ask_at_once() {
             let by =
                 store.journal.begin_life(&node.parse().expect("a node")).await.expect("a life");
             let transaction = writer.next(|transaction| {
-                promoted(&mut transaction.record, 1, 1);
+                promoted(record_in(transaction), 1, 1);
                 transaction.by = by;
             });
             asked.push((store.journal.clone(), transaction));

@@ -88,7 +88,7 @@ impl Page {
     }
 
     fn is_active(&self, version: Version) -> bool {
-        let record = self.state.stored.as_ref().map(|stored| &stored.record);
+        let record = self.state.stored.as_ref().map(|stored| stored.record.as_ref());
         record.is_some_and(|record| record.status(version) == Some(VersionStatus::Active))
     }
 }
@@ -127,7 +127,7 @@ impl Book {
     fn check(&mut self, transaction: &Transaction) -> Result<(), CommitError> {
         let is_present = self.is_present(&transaction.by);
         let page = self.page(&transaction.record.pair)?;
-        let stored = page.state.stored.as_ref().map(|stored| &stored.record);
+        let stored = page.state.stored.as_ref().map(|stored| stored.record.as_ref());
         let (epoch, rev) = stored.map_or_else(Default::default, |r| (r.epoch, r.rev));
         if !is_present || transaction.expect.0 != epoch {
             return Err(CommitError::Fenced);

@@ -255,7 +255,7 @@ impl Rows {
             record.map(|record| signed(record.owner.incarnation.0)),
             stored.map(|stored| stored.last_txn.0.to_vec()),
             record.and_then(|record| record.next_rotate_at).map(|due| signed(due.at.0)),
-            record.is_some_and(has_work),
+            record.is_some_and(|record| has_work(record)),
             sealed.transpose()?,
             (head != AuditHead::START).then(|| seal_head(sealer, pair, head)),
         );
