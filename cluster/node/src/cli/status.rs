@@ -51,9 +51,11 @@ pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
 fn text(dir: &Path, status: &NodeStatus) -> String {
     let mut text = String::new();
     let how = if status.running { "running" } else { "stopped" };
-    let tasks = &status.tasks;
+    let (tasks, stores) = (&status.tasks, &status.stores);
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{}: {how}", dir.display());
+    let _ = writeln!(text, "journal: {}", stores.journal);
+    let _ = writeln!(text, "secrets: {}; events: {}", stores.secrets, stores.bus);
     let _ = writeln!(
         text,
         "tasks: {} running, {} done, {} parked, {} failed, {} cancelled",
