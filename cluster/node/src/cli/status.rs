@@ -18,7 +18,10 @@ use super::node_dir;
 #[command(after_long_help = "\
 Examples:
   keybaton status --data-dir /var/lib/keybaton
-  keybaton status --data-dir d -o json | jq '.pairs[].why'")]
+  keybaton status --data-dir d -o json | jq '.pairs[].why'
+
+A running node is asked; of a stopped one the journal is read. Where that lies in Postgres, the
+password comes from the file that the node was started with, or from KEYBATON_POSTGRES_PASSWORD.")]
 pub struct StatusArgs {
     /// The node's data directory, or a demo's
     #[arg(long)]

@@ -149,7 +149,9 @@ pub(crate) async fn open(
         }
     }
     stores.secrets = secrets.unwrap_or(stores.secrets);
-    chosen.write(dir)?;
+    if kept.as_ref() != Some(&chosen) {
+        chosen.write(dir)?;
+    }
     Ok(stores)
 }
 
