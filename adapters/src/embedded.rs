@@ -69,7 +69,19 @@ impl Embedded {
     /// [`OpenError`]; each one says what to do next. Nothing is written when the directory is
     /// locked, foreign, newer, damaged, or sealed under another key.
     pub fn open(dir: &Path, master: MasterKey, options: &Options) -> Result<Self, OpenError> {
-        let (mut dir, notices) = DataDir::take(dir, options.create)?;
+        Self::open_in(DataDir::take(dir, options.create)?, master, options)
+    }
+
+    /// Opens the store in a directory that this process has taken already.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`].
+    pub fn open_in(
+        mut dir: DataDir,
+        master: MasterKey,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        let notices = dir.notices().to_vec();
         let path = dir.database();
         let database = Database::open(path.clone(), Arc::clone(&options.backend))
             .map_err(|fault| opening(&dir, &path, fault))?;

@@ -88,6 +88,16 @@ pub const POSTGRES_ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for a connection to one host: several are tried within the wait for an answer.
 pub const POSTGRES_CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
 
+/// How long a start waits for the session of a process that has just ended. The server notices a
+/// closed connection within a statement's time; a second is generous, five are a busy machine.
+pub const POSTGRES_RESERVE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Pause between two tries to reserve a store.
+pub const POSTGRES_RESERVE_ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often a process looks whether its reservation still stands: one empty statement.
+pub const POSTGRES_RESERVE_LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Most operations that one transaction in Postgres carries. Its cost is a round trip and a sync;
 /// with 500 in it, both have fallen below the cost of the rows.
 pub const POSTGRES_BATCH_MAX: usize = 512;

@@ -94,7 +94,7 @@ async fn fill_page_cache(crew: &Crew) -> anyhow::Result<()> {
             input: vec![0x5a; INPUT_BYTES],
             spawned_at: Timestamp(0),
         };
-        crew.node.embedded().tasks.create(&key, &spec).await?;
+        crew.node.shared().ports.tasks.create(&key, &spec).await?;
     }
     Ok(())
 }

@@ -13,5 +13,6 @@ mod rotation;
 mod secret_types;
 mod secrets_do_not_spill;
 mod storm;
+mod stores;
 mod tasks;
 mod triggers;

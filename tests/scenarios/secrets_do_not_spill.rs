@@ -141,26 +141,26 @@ fn demand_clean(finds: &[Find]) {
 /// What lies sealed in the store, opened and printed: nothing of it may hold a key either. The
 /// secrets themselves are the only thing that is left out.
 async fn opened(world: &World, said: &mut String) {
-    let embedded = world.node().embedded();
-    for summary in embedded.journal.pairs().await.expect("the pairs") {
+    let ports = &world.node().shared().ports;
+    for summary in ports.journal.pairs().await.expect("the pairs") {
         let pair = &summary.pair;
-        let stored = embedded.journal.load(pair).await.expect("a record");
-        let audit = embedded.journal.audit(pair, 0).await.expect("the audit");
-        let outbox = embedded.journal.outbox(pair).await.expect("the outbox");
-        let listed = embedded.secrets.list(pair).await.expect("what is beside the secrets");
-        let witness = embedded.secrets.witness(pair).await.expect("the witness");
+        let stored = ports.journal.load(pair).await.expect("a record");
+        let audit = ports.journal.audit(pair, 0).await.expect("the audit");
+        let outbox = ports.journal.outbox(pair).await.expect("the outbox");
+        let listed = ports.secrets.list(pair).await.expect("what is beside the secrets");
+        let witness = ports.secrets.witness(pair).await.expect("the witness");
         let _ = writeln!(said, "{stored:?}{audit:?}{outbox:?}{listed:?}{witness:?}");
     }
     let mut checkpoints = 0;
-    for row in embedded.tasks.list(None).await.expect("the tasks") {
-        for entry in embedded.tasks.entries(&row.key).await.expect("the entries") {
+    for row in ports.tasks.list(None).await.expect("the tasks") {
+        for entry in ports.tasks.entries(&row.key).await.expect("the entries") {
             let _ = writeln!(said, "{row:?}{entry:?}");
             let (Entry::Checkpoint { checkpoint: at, .. }
             | Entry::Result { checkpoint: Some(at), .. }) = entry
             else {
                 continue;
             };
-            let opened = embedded.checkpoints.get(&row.key, &at).await.expect("a checkpoint");
+            let opened = ports.checkpoints.get(&row.key, &at).await.expect("a checkpoint");
             let text = String::from_utf8_lossy(&opened.state).into_owned();
             let _ = writeln!(said, "{opened:?}{text}");
             checkpoints += 1;

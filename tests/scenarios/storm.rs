@@ -212,7 +212,7 @@ impl Storm {
     async fn debts_paid(&self) {
         for names in &self.names {
             let pair = self.world.node().pair(&names.tenant, &names.provider).expect("a pair");
-            let stored = self.world.node().embedded().journal.load(&pair).await.expect("read");
+            let stored = self.world.node().shared().ports.journal.load(&pair).await.expect("read");
             if stored.is_some_and(|stored| stored.record.obligations.is_empty()) {
                 // Nobody takes it up after a kill.
                 continue;

@@ -10,7 +10,7 @@ use keybaton_tests::harness::{Cue, Deed, PROVIDER, Place, Puppet, Risk, Role, Se
 
 /// The entries of a task's journal, shortest words.
 async fn journal(world: &World, key: &TaskKey) -> Vec<String> {
-    let entries = world.node().embedded().tasks.entries(key).await;
+    let entries = world.node().shared().ports.tasks.entries(key).await;
     let words = |entry: &Entry| match entry {
         Entry::Intent { n, .. } => format!("intent {n}"),
         Entry::Result { n, .. } => format!("result {n}"),
@@ -59,7 +59,7 @@ async fn a_task_that_was_written_down_and_no_more_is_done_after_a_restart() {
         input: encode_state(&Role::of(vec![Deed::Chat(5); 2])).expect("small"),
         spawned_at: Timestamp(0),
     };
-    world.node().embedded().tasks.create(&key, &spec).await.expect("written down");
+    world.node().shared().ports.tasks.create(&key, &spec).await.expect("written down");
     world.crash().await;
     world.start().await;
 
@@ -363,7 +363,7 @@ async fn a_hand_over_at_the_last_step_hides_nothing_of_it() {
 
     soon("the task", handle.join()).await.expect("done");
     world.complete(&rotation).await;
-    let entries = world.node().embedded().tasks.entries(&key).await.expect("a task");
+    let entries = world.node().shared().ports.tasks.entries(&key).await.expect("a task");
     let last = entries.iter().rfind(|entry| matches!(entry, Entry::Result { .. }));
     assert!(
         matches!(last, Some(Entry::Result { n: 1, checkpoint: None, .. })),

@@ -86,6 +86,27 @@ pub enum PostgresError {
         /// What the server says.
         why: String,
     },
+    /// There is no store, or an older one, and making one was not asked for.
+    #[error("the Postgres database holds no journal of this keybaton yet; start the node once")]
+    Missing,
+    /// Another process works on it.
+    #[error(
+        "another keybaton process works on this Postgres journal ({by}); stop that one, or choose \
+         another database. If its machine is gone, end its session with pg_terminate_backend"
+    )]
+    InUse {
+        /// Which session, and from where.
+        by: String,
+    },
+    /// The user may not make roles.
+    #[error(
+        "the Postgres user may not make roles, and each tenant's checkpoints belong to a role of \
+         its own; as a superuser: alter role {user} createrole"
+    )]
+    NoRoles {
+        /// Which user.
+        user: String,
+    },
     /// Sealed under another master key.
     #[error(
         "the master key is not the one that this Postgres store was sealed with; use the key it was \

@@ -28,15 +28,17 @@ pub(crate) struct Identity {
     pub(crate) store_id: [u8; 16],
 }
 
-/// Reads who the store is, or makes it somebody.
+/// Reads who the store is, or makes it somebody if `create` says so.
 pub(crate) async fn identify(
     client: &Client,
     master: MasterKey,
+    create: bool,
 ) -> Result<Identity, PostgresError> {
     let failed = |error: tokio_postgres::Error| PostgresError::from_statement(&error);
     let read = "select store_id, identity, time_ms from keybaton.meta";
     let row = match client.query_opt(read, &[]).await.map_err(failed)? {
         Some(row) => row,
+        None if !create => return Err(PostgresError::Missing),
         None => return found(client, master, read).await,
     };
     open(&row, master)

@@ -19,11 +19,14 @@ const SCHEMA_LOCK: i64 = 0x6b62_5f73_6368_656d;
 
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
-/// Runs every migration that has not run, all of them or none.
-pub(crate) async fn migrate(client: &mut Client) -> Result<(), PostgresError> {
+/// Runs every migration that has not run, all of them or none; only checks unless `create` says so.
+pub(crate) async fn migrate(client: &mut Client, create: bool) -> Result<(), PostgresError> {
     // Without the lock first: a node that finds everything done must not need the right to change.
     if number(client).await? == Some(KNOWN) {
         return Ok(());
+    }
+    if !create {
+        return Err(PostgresError::Missing);
     }
     let transaction =
         client.transaction().await.map_err(|error| PostgresError::from_statement(&error))?;

@@ -18,11 +18,13 @@ mod identity;
 mod migrate;
 mod open;
 mod pool;
+mod reservation;
 mod settings;
 mod tls;
 
 pub use error::PostgresError;
 pub use open::Postgres;
+pub use reservation::Reservation;
 pub use settings::PostgresSettings;
 
 pub(crate) use error::{is_answer, is_refused_write, why, written};

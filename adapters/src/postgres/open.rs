@@ -11,6 +11,7 @@ use crate::checkpoints::PostgresCheckpoints;
 use crate::journals::{PostgresJournal, PostgresTaskJournal};
 use crate::postgres::identity::{Identity, identify};
 use crate::postgres::migrate::migrate;
+use crate::postgres::reservation::{Reservation, reserve};
 use crate::postgres::{Pool, PostgresError, PostgresSettings};
 use crate::store::MasterKey;
 
@@ -35,6 +36,7 @@ pub struct Postgres {
     pub deployment: DeploymentId,
     /// What the operator should know.
     pub notices: Vec<String>,
+    pool: Arc<Pool>,
 }
 
 impl Postgres {
@@ -49,8 +51,9 @@ impl Postgres {
         let pool = Arc::new(Pool::new(settings)?);
         let mut client = pool.first().await?;
         let notices = check_server(&client).await?;
-        migrate(&mut client).await?;
-        let Identity { sealer, deployment, time_ms, store_id } = identify(&client, master).await?;
+        migrate(&mut client, settings.create).await?;
+        let identity = identify(&client, master, settings.create).await?;
+        let Identity { sealer, deployment, time_ms, store_id } = identity;
         drop(client);
         let sealer = Arc::new(sealer);
         let clock = Arc::new(SystemClock::start(Timestamp(time_ms)));
@@ -63,7 +66,8 @@ impl Postgres {
             time_ms,
         );
         let tasks = PostgresTaskJournal::new(Arc::clone(&pool), Arc::clone(&sealer));
-        let checkpoints = PostgresCheckpoints::new(pool, Arc::clone(&sealer), store_id);
+        let checkpoints =
+            PostgresCheckpoints::new(Arc::clone(&pool), Arc::clone(&sealer), store_id);
         Ok(Self {
             journal: Arc::new(journal),
             tasks: Arc::new(tasks),
@@ -73,7 +77,29 @@ impl Postgres {
             audit_key,
             deployment,
             notices,
+            pool,
         })
+    }
+
+    /// Keeps every other process from working on this store, for as long as the answer lives.
+    ///
+    /// # Errors
+    /// [`PostgresError::InUse`] when another one does.
+    pub async fn reserve(&self) -> Result<Reservation, PostgresError> {
+        reserve(Arc::clone(&self.pool)).await
+    }
+
+    /// Whether the checkpoints can be used: each tenant gets a role on first use.
+    ///
+    /// # Errors
+    /// [`PostgresError::NoRoles`].
+    pub async fn check_roles(&self) -> Result<(), PostgresError> {
+        let client = self.pool.first().await?;
+        let asked = "select rolcreaterole or rolsuper, current_user::text from pg_roles
+            where rolname = current_user";
+        let row = client.query_one(asked, &[]).await;
+        let row = row.map_err(|error| PostgresError::from_statement(&error))?;
+        if row.get(0) { Ok(()) } else { Err(PostgresError::NoRoles { user: row.get(1) }) }
     }
 }
 

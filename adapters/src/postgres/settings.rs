@@ -32,6 +32,9 @@ pub struct PostgresSettings {
     pub ca_file: Option<PathBuf>,
     /// Connections at most.
     pub connections_max: usize,
+    /// Whether a database without a store becomes one, and an older schema is brought up to date.
+    /// Off for commands that only look.
+    pub create: bool,
     /// Longest wait for one answer; after it the outcome of a write is unknown.
     pub answer_wait_max: Duration,
 }
@@ -45,8 +48,17 @@ impl PostgresSettings {
             password_file: None,
             ca_file: None,
             connections_max: POSTGRES_CONNECTIONS_MAX,
+            create: true,
             answer_wait_max: POSTGRES_ANSWER_WAIT_MAX,
         }
+    }
+
+    /// Whether they can be used at all. Nothing is asked of the server.
+    ///
+    /// # Errors
+    /// [`PostgresError`], which never repeats a password.
+    pub fn check(&self) -> Result<(), PostgresError> {
+        self.config().map(drop)
     }
 
     /// The checked address, with every limit that the server shall keep.

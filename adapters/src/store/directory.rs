@@ -41,15 +41,19 @@ pub enum Notice {
 }
 
 /// A data directory that this process has to itself.
-pub(crate) struct DataDir {
+pub struct DataDir {
     path: PathBuf,
     lock: File,
     marked: bool,
+    notices: Vec<Notice>,
 }
 
 impl DataDir {
-    /// Takes the directory, creating it if `create` says so.
-    pub(crate) fn take(path: &Path, create: bool) -> Result<(Self, Vec<Notice>), OpenError> {
+    /// Takes the directory, creating it if `create` says so. It is given back on drop.
+    ///
+    /// # Errors
+    /// [`OpenError`] when another process has it, or it is not keybaton's.
+    pub fn take(path: &Path, create: bool) -> Result<Self, OpenError> {
         let found = inspect(path)?;
         if found == Found::Nothing {
             if !create {
@@ -80,10 +84,11 @@ impl DataDir {
         }
         let mut mark = String::new();
         lock.read_to_string(&mut mark).map_err(OpenError::io("read the lock file in", path))?;
-        let dir = Self { path: path.to_owned(), lock, marked: !mark.trim().is_empty() };
+        let marked = !mark.trim().is_empty();
+        let mut dir = Self { path: path.to_owned(), lock, marked, notices: Vec::new() };
         dir.check_database(create)?;
-        let notices = dir.notices()?;
-        Ok((dir, notices))
+        dir.notices = dir.look_around()?;
+        Ok(dir)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -131,7 +136,13 @@ impl DataDir {
         }
     }
 
-    fn notices(&self) -> Result<Vec<Notice>, OpenError> {
+    /// What the operator should know about it.
+    #[must_use]
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
+    fn look_around(&self) -> Result<Vec<Notice>, OpenError> {
         let mode =
             std::fs::metadata(&self.path).map_err(OpenError::io("inspect", &self.path))?.mode()
                 & 0o777;

@@ -26,14 +26,13 @@ mod ticket;
 mod writer;
 
 pub use backend::BackendSource;
-pub use directory::{Notice, holds_store};
+pub use directory::{DataDir, Notice, holds_store};
 pub use entropy::SystemEntropy;
 pub use error::{KeyError, OpenError};
 pub use keys::MasterKey;
 
 pub(crate) use backend::file_source;
 pub(crate) use database::{Database, Reader};
-pub(crate) use directory::DataDir;
 pub(crate) use envelope::{Broken, Place, Sealer, Whose};
 pub(crate) use error::{Down, Fault};
 pub(crate) use keys::Purpose;

@@ -9,7 +9,7 @@ use crate::store::backend::file_source;
 use crate::store::{Rows, Table};
 
 fn store(dir: &Path) -> Arc<Store> {
-    let (dir, _) = DataDir::take(&dir.join("data"), true).unwrap();
+    let dir = DataDir::take(&dir.join("data"), true).unwrap();
     let database = Database::open(dir.database(), file_source()).unwrap();
     Arc::new(Store::new(dir, database, Vec::new()).unwrap())
 }
@@ -109,7 +109,7 @@ async fn one_batch_carries_everybody_who_waits() {
         }
     }
     let dir = tempfile::tempdir().unwrap();
-    let (data, _) = DataDir::take(&dir.path().join("data"), true).unwrap();
+    let data = DataDir::take(&dir.path().join("data"), true).unwrap();
     let database = Database::open(data.database(), file_source()).unwrap();
     let commits = Arc::new(AtomicUsize::new(0));
     let residents: Vec<Arc<dyn Resident>> = vec![Arc::new(Count(Arc::clone(&commits)))];

@@ -244,7 +244,7 @@ impl Crew {
             reason: CheckpointReason::HandOver,
             at: Timestamp(u64::MAX >> 20),
         };
-        let sealed = self.node.embedded().checkpoints.put(&checkpoint).await?;
+        let sealed = self.node.shared().ports.checkpoints.put(&checkpoint).await?;
         row_bytes(Some(sealed))
     }
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::builder::AUDIT_FILE;
 use crate::error::StartError;
-use crate::status::open_stopped;
 use crate::status_server;
+use crate::stores::open_stopped;
 
 /// What was found in an audit file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,8 +50,8 @@ pub async fn verify_audit(
     if let Some(report) = status_server::verify(dir, &file).await {
         return Ok(report);
     }
-    let embedded = open_stopped(dir, key_file)?;
-    report(file, embedded.audit_key, embedded.journal.as_ref()).await
+    let stores = open_stopped(dir, key_file).await?;
+    report(file, stores.audit_key.clone(), stores.journal.as_ref()).await
 }
 
 /// Reads the file first: what the journal has got since is not missing from it.

@@ -9,9 +9,10 @@ use keybaton_actors::limits::TASKS_MAX;
 use keybaton_actors::program::{Program, Programs};
 use keybaton_actors::shared::{Ports, ProviderEntry, Shared};
 use keybaton_adapters::audit::JsonlSink;
-use keybaton_adapters::buses::LocalBus;
-use keybaton_adapters::store::{MasterKey, holds_store};
-use keybaton_adapters::{Embedded, Options};
+use keybaton_adapters::buses::RedisSettings;
+use keybaton_adapters::postgres::PostgresSettings;
+use keybaton_adapters::secrets::vault::VaultSettings;
+use keybaton_adapters::store::MasterKey;
 use keybaton_messages::{NodeId, ProviderName};
 use keybaton_ports::{EventBus, Provider, SecretStore};
 use keybaton_rotation::Policy;
@@ -19,6 +20,7 @@ use keybaton_rotation::Policy;
 use crate::error::StartError;
 use crate::limits::CONNECT_WAIT_MAX;
 use crate::node::Node;
+use crate::stores::{self, BusChoice, Choice, SecretsChoice, holds_node};
 
 /// The shipped audit trail, in the data directory.
 pub(crate) const AUDIT_FILE: &str = "audit.jsonl";
@@ -32,8 +34,7 @@ pub struct NodeBuilder {
     programs: Programs,
     tasks_max: usize,
     status_socket: bool,
-    bus: Arc<dyn EventBus>,
-    secrets: Option<Arc<dyn SecretStore>>,
+    stores: Choice,
 }
 
 impl NodeBuilder {
@@ -46,8 +47,11 @@ impl NodeBuilder {
             programs: Programs::default(),
             tasks_max: TASKS_MAX,
             status_socket: true,
-            bus: Arc::new(LocalBus::default()),
-            secrets: None,
+            stores: Choice {
+                postgres: None,
+                secrets: SecretsChoice::Embedded,
+                bus: BusChoice::Local,
+            },
         }
     }
 
@@ -95,24 +99,48 @@ impl NodeBuilder {
         self
     }
 
-    /// Publishes events there; in this process unless said otherwise. Nothing waits for them.
+    /// Keeps records, tasks and checkpoints in Postgres; in the data directory unless said
+    /// otherwise. A directory stays with what it began with.
     #[must_use]
-    pub fn bus(mut self, bus: Arc<dyn EventBus>) -> Self {
-        self.bus = bus;
+    pub fn postgres(mut self, settings: PostgresSettings) -> Self {
+        self.stores.postgres = Some(settings);
         self
     }
 
-    /// Keeps secrets there, for example in Vault; in the data directory unless said otherwise.
+    /// Keeps secrets in Vault; in the data directory unless said otherwise. A directory stays with
+    /// what it began with.
+    #[must_use]
+    pub fn vault(mut self, settings: VaultSettings) -> Self {
+        self.stores.secrets = SecretsChoice::Vault(settings);
+        self
+    }
+
+    /// Publishes events on Redis; in this process unless said otherwise. Nothing waits for them,
+    /// and the node starts without them too.
+    #[must_use]
+    pub fn redis(mut self, settings: RedisSettings) -> Self {
+        self.stores.bus = BusChoice::Redis(settings);
+        self
+    }
+
+    /// Publishes events on a bus of the program's own.
+    #[must_use]
+    pub fn bus(mut self, bus: Arc<dyn EventBus>) -> Self {
+        self.stores.bus = BusChoice::Given(bus);
+        self
+    }
+
+    /// Keeps secrets in a store of the program's own.
     #[must_use]
     pub fn secrets(mut self, secrets: Arc<dyn SecretStore>) -> Self {
-        self.secrets = Some(secrets);
+        self.stores.secrets = SecretsChoice::Given(secrets);
         self
     }
 
     /// Starts the node. Rotations and tasks that were under way go on.
     ///
     /// # Errors
-    /// [`StartError`], each saying what to do next; nothing is changed then.
+    /// [`StartError`], each saying what to do next. No record is changed then.
     pub async fn start(self) -> Result<Node, StartError> {
         let node = NodeId::new(&self.node)?;
         let mut providers = HashMap::new();
@@ -120,30 +148,29 @@ impl NodeBuilder {
             entry.policy.validate().map_err(|bad| StartError::Policy(name.clone(), bad))?;
             providers.insert(ProviderName::new(&name)?, entry);
         }
-        let (key, made) = master_key(&self.dir, self.master_key.as_deref())?;
-        let embedded = Embedded::open(&self.dir, key, &Options::default()).inspect_err(|_| {
+        let key_file = self.master_key.as_deref();
+        let (key, made) = master_key(&self.dir, key_file)?;
+        let opened = stores::open(&self.dir, key, key_file, self.stores).await;
+        let stores = opened.inspect_err(|_| {
             // A key that opens nothing; one that cannot be removed opens nothing either.
-            if let Some(made) = made.filter(|_| !holds_store(&self.dir)) {
+            if let Some(made) = made.filter(|_| !holds_node(&self.dir)) {
                 let _ = std::fs::remove_file(made);
             }
         })?;
-        for notice in &embedded.notices {
-            tracing::warn!("{notice}");
-        }
         let audit = JsonlSink::open(&self.dir.join(AUDIT_FILE)).map_err(StartError::Audit)?;
-        let life = embedded.journal.begin_life(&node).await.map_err(StartError::Store)?;
+        let life = stores.journal.begin_life(&node).await.map_err(StartError::Store)?;
         let ports = Ports {
-            journal: embedded.journal.clone(),
-            tasks: embedded.tasks.clone(),
-            secrets: self.secrets.unwrap_or_else(|| embedded.secrets.clone()),
-            checkpoints: embedded.checkpoints.clone(),
-            bus: self.bus,
+            journal: stores.journal.clone(),
+            tasks: stores.tasks.clone(),
+            secrets: stores.secrets.clone(),
+            checkpoints: stores.checkpoints.clone(),
+            bus: stores.bus.clone(),
             audit: Arc::new(audit),
-            clock: embedded.clock.clone(),
-            entropy: embedded.entropy.clone(),
+            clock: stores.clock.clone(),
+            entropy: stores.entropy.clone(),
             providers,
-            fingerprints: embedded.fingerprint_key.clone(),
-            deployment: embedded.deployment.clone(),
+            fingerprints: stores.fingerprint_key.clone(),
+            deployment: stores.deployment.clone(),
         };
         let shared = Shared::new(
             life,
@@ -153,7 +180,7 @@ impl NodeBuilder {
             http_client()?,
             self.tasks_max,
         );
-        Node::start(shared, embedded, &self.dir, self.status_socket).await
+        Node::start(shared, stores, &self.dir, self.status_socket).await
     }
 }
 
@@ -173,7 +200,7 @@ fn master_key(dir: &Path, file: Option<&Path>) -> Result<(MasterKey, Option<Path
     let is_new = file.is_none()
         && MasterKey::from_environment()?.is_none()
         && !beside.exists()
-        && !holds_store(dir);
+        && !holds_node(dir);
     if is_new {
         Ok((MasterKey::create_at(&beside)?, Some(beside)))
     } else {

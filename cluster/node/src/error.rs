@@ -1,9 +1,13 @@
 //! What the library says when it cannot do what it was asked.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use keybaton_adapters::audit::AuditFileError;
+use keybaton_adapters::buses::RedisSettingsError;
+use keybaton_adapters::postgres::PostgresError;
 use keybaton_adapters::providers::SettingsError;
+use keybaton_adapters::secrets::vault::VaultError;
 use keybaton_adapters::store::{KeyError, OpenError};
 use keybaton_messages::{BadName, RotationId};
 use keybaton_ports::{Refusal, TaskError};
@@ -24,8 +28,53 @@ pub enum StartError {
     /// The policy of a provider contradicts itself.
     #[error("the policy of provider {0} does not hold together")]
     Policy(String, #[source] keybaton_rotation::BadPolicy),
+    /// The journal in Postgres cannot be used.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// The settings of Vault cannot be used.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The settings of Redis cannot be used.
+    #[error(transparent)]
+    Redis(#[from] RedisSettingsError),
+    /// The directory's node began with other stores.
+    #[error(
+        "the {what} of {} is {kept}, not {chosen}; start it with the same stores, or choose an \
+         empty directory",
+        dir.display()
+    )]
+    OtherStores {
+        /// The data directory.
+        dir: PathBuf,
+        /// Which of its stores.
+        what: &'static str,
+        /// Where it is.
+        kept: String,
+        /// What was chosen.
+        chosen: String,
+    },
+    /// The journal is in use, and the secrets that it names are not in this directory.
+    #[error(
+        "{} is new, and the journal has pairs whose secrets are kept elsewhere; start with the \
+         directory or the secret store that they are in, or with an empty database",
+        dir.display()
+    )]
+    SecretsElsewhere {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// What the directory remembers of its stores cannot be read or written.
+    #[error("cannot use {}, which names the stores; check the disk and the permissions", path.display())]
+    Kept {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The store refused the node's first reads or writes.
-    #[error("the store could not be read at start")]
+    #[error(
+        "the journal did not take the node's first question; see that it is there, start again"
+    )]
     Store(#[source] Refusal),
     /// The actors did not start.
     #[error("the actors did not start: {0}")]

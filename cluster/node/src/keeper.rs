@@ -11,6 +11,7 @@ use keybaton_ports::TaskState;
 use ractor::{Actor, ActorRef};
 
 use crate::error::StartError;
+use crate::stores::first_stop;
 
 /// Tasks that had not ended when the process did are worked on again.
 ///
@@ -56,15 +57,13 @@ pub(crate) async fn keep(
     }
 }
 
-/// A store that has stopped for good takes the node with it: nothing that is decided from here on
+/// A store that has stopped for good, or belongs to another process, takes the node with it: nothing that is decided from here on
 /// could be remembered.
 pub(crate) async fn stop_with_store(
     shared: Arc<Shared>,
-    mut stopped: tokio::sync::watch::Receiver<Option<String>>,
+    stops: Vec<tokio::sync::watch::Receiver<Option<String>>>,
 ) {
-    if let Ok(why) = stopped.wait_for(Option::is_some).await {
-        let why = why.clone().unwrap_or_default();
-        tracing::error!(page = true, why, "the store stopped; end this process and start it again");
-        shared.fence.raise();
-    }
+    let why = first_stop(stops).await;
+    tracing::error!(page = true, why, "a store stopped; end this process and start it again");
+    shared.fence.raise();
 }

@@ -37,6 +37,7 @@ mod node;
 mod node_tasks;
 mod status;
 mod status_server;
+mod stores;
 mod task_handle;
 mod wiring;
 
@@ -53,11 +54,13 @@ pub use keybaton_actors::program::{
 };
 pub use keybaton_actors::task_table::TaskView;
 pub use keybaton_actors::view::{PairView, PhaseAt};
-pub use keybaton_adapters::{buses, providers};
+pub use keybaton_adapters::secrets::vault;
+pub use keybaton_adapters::{buses, postgres, providers};
 pub use keybaton_messages as messages;
 pub use keybaton_ports::{Provider, Secret, TaskState};
 pub use keybaton_rotation::{Class, OnStuck, Order, Policy, Reply};
 pub use node::Node;
 pub use status::{NodeStatus, PairStatus, TaskCounts, read_status};
+pub use stores::StoreNames;
 pub use task_handle::TaskHandle;
 pub use wiring::provider;

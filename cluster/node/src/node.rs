@@ -13,7 +13,6 @@ use keybaton_actors::scheduler::SchedulerMessage;
 use keybaton_actors::shared::Shared;
 use keybaton_actors::supervisor::Supervisor;
 use keybaton_actors::view::PairView;
-use keybaton_adapters::Embedded;
 use keybaton_messages::{
     PairId, ProviderName, RotationId, SecretVersion, TaskId, TenantId, TriggerId, Version,
 };
@@ -28,12 +27,13 @@ use crate::error::{OrderError, StartError};
 use crate::keeper::{admit_unfinished, keep, stop_with_store};
 use crate::limits::{LAST_DUTY_MAX, STOPPED_LOOK_EVERY};
 use crate::status_server::StatusServer;
+use crate::stores::{StoreNames, Stores, first_stop};
 
 /// One keybaton node in this process. Dropped without [`Node::shutdown`] it stops at once, as after
 /// a kill: the journal has everything.
 pub struct Node {
     shared: Arc<Shared>,
-    embedded: Embedded,
+    stores: Stores,
     dir: PathBuf,
     pub(crate) provisioned: DashSet<PairId>,
     keeper: tokio::task::JoinHandle<()>,
@@ -51,7 +51,7 @@ impl Node {
 
     pub(crate) async fn start(
         shared: Arc<Shared>,
-        embedded: Embedded,
+        stores: Stores,
         dir: &Path,
         status_socket: bool,
     ) -> Result<Self, StartError> {
@@ -61,17 +61,17 @@ impl Node {
             Actor::spawn(None, Supervisor(shared.clone()), ()).await.map_err(actors)?;
         let keeper = tokio::spawn(keep(shared.clone(), root, ended));
         let gauges = tokio::spawn(keep_gauges(shared.clone()));
-        let failure = tokio::spawn(stop_with_store(shared.clone(), embedded.stopped()));
+        let failure = tokio::spawn(stop_with_store(shared.clone(), stores.stops()));
         let status = if status_socket {
-            let server = StatusServer::open(dir, shared.clone(), embedded.audit_key.clone())
-                .map_err(StartError::Status)?;
+            let server =
+                StatusServer::open(dir, shared.clone(), &stores).map_err(StartError::Status)?;
             Some(server)
         } else {
             None
         };
         let node = Self {
             shared,
-            embedded,
+            stores,
             dir: dir.to_owned(),
             provisioned: DashSet::new(),
             keeper,
@@ -317,20 +317,17 @@ impl Node {
         polite
     }
 
-    /// Resolves when the store has stopped for good, with what it said. The process should then
-    /// end: nothing is written any more, and a new start recovers.
+    /// Resolves when a store has stopped for good, or another process has taken the journal, with
+    /// what it said. The process should then end: nothing is written any more, and a new start
+    /// recovers. A server that is only away never resolves it; the node goes on when it is back.
     pub async fn failed(&self) -> String {
-        let mut stopped = self.embedded.stopped();
-        match stopped.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
-            Err(_) => "the store is gone".into(),
-        }
+        first_stop(self.stores.stops()).await
     }
 
-    /// The embedded store, for export.
+    /// Which stores the node works on.
     #[must_use]
-    pub fn embedded(&self) -> &Embedded {
-        &self.embedded
+    pub fn stores(&self) -> &StoreNames {
+        &self.stores.names
     }
 
     fn fresh_id(&self, what: &str) -> String {

@@ -9,17 +9,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keybaton_actors::shared::Shared;
-use keybaton_adapters::store::{OpenError, holds_store};
-use keybaton_adapters::{Embedded, Options};
 use keybaton_messages::{PairId, Timestamp};
 use keybaton_ports::{Journal, Refusal, TaskJournal, TaskState};
 use keybaton_rotation::{PairRecord, explain};
 use serde::{Deserialize, Serialize};
 
-use crate::builder::existing_master_key;
 use crate::error::StartError;
 use crate::limits::HOLDERS_NAMED;
 use crate::status_server;
+use crate::stores::{StoreNames, open_stopped};
 
 /// A node, as it stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +28,9 @@ pub struct NodeStatus {
     pub running: bool,
     /// Store time of the answer, milliseconds since the Unix epoch.
     pub at_ms: u64,
+    /// Where the node keeps what.
+    #[serde(default)]
+    pub stores: StoreNames,
     /// Every pair.
     pub pairs: Vec<PairStatus>,
     /// All tasks.
@@ -97,33 +98,28 @@ pub async fn read_status(dir: &Path, key_file: Option<&Path>) -> Result<NodeStat
     if let Some(status) = status_server::ask(dir).await {
         return Ok(status);
     }
-    let embedded = open_stopped(dir, key_file)?;
-    let now = embedded.clock.now();
-    let status = collect(embedded.journal.as_ref(), embedded.tasks.as_ref(), now, None).await;
+    let stores = open_stopped(dir, key_file).await?;
+    let now = stores.clock.now();
+    let status =
+        collect(stores.journal.as_ref(), stores.tasks.as_ref(), now, &stores.names, None).await;
     status.map_err(StartError::Store)
 }
 
-/// Opens a directory that nobody works on, without making anything.
-pub(crate) fn open_stopped(dir: &Path, key_file: Option<&Path>) -> Result<Embedded, StartError> {
-    if !holds_store(dir) {
-        return Err(OpenError::Missing { dir: dir.to_owned() }.into());
-    }
-    let key = existing_master_key(dir, key_file)?;
-    let only_look = Options { create: false, ..Options::default() };
-    Ok(Embedded::open(dir, key, &only_look)?)
-}
-
 /// Collects the status of this process's node.
-pub(crate) async fn of_node(shared: &Arc<Shared>) -> Result<NodeStatus, Refusal> {
+pub(crate) async fn of_node(
+    shared: &Arc<Shared>,
+    stores: &StoreNames,
+) -> Result<NodeStatus, Refusal> {
     let ports = &shared.ports;
     let now = ports.clock.now();
-    collect(ports.journal.as_ref(), ports.tasks.as_ref(), now, Some(shared)).await
+    collect(ports.journal.as_ref(), ports.tasks.as_ref(), now, stores, Some(shared)).await
 }
 
 async fn collect(
     journal: &dyn Journal,
     tasks: &dyn TaskJournal,
     now: Timestamp,
+    stores: &StoreNames,
     node: Option<&Arc<Shared>>,
 ) -> Result<NodeStatus, Refusal> {
     let mut pairs = Vec::new();
@@ -143,7 +139,14 @@ async fn collect(
             TaskState::Cancelled => &mut counts.cancelled,
         } += 1;
     }
-    Ok(NodeStatus { schema: 1, running: node.is_some(), at_ms: now.0, pairs, tasks: counts })
+    Ok(NodeStatus {
+        schema: 1,
+        running: node.is_some(),
+        at_ms: now.0,
+        stores: stores.clone(),
+        pairs,
+        tasks: counts,
+    })
 }
 
 fn pair_status(record: &PairRecord, now: Timestamp, node: Option<&Arc<Shared>>) -> PairStatus {

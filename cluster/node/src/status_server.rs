@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::{self, AuditReport};
 use crate::limits::{ASK_WAIT_MAX, STATUS_BYTES_MAX};
 use crate::status::{NodeStatus, of_node};
+use crate::stores::{StoreNames, Stores};
 
 const SOCKET: &str = "status.sock";
 
@@ -30,11 +31,7 @@ pub(crate) struct StatusServer {
 impl StatusServer {
     /// Opens the socket; one that a killed process left behind is replaced, since the lock on the
     /// directory says that nobody else is here.
-    pub(crate) fn open(
-        dir: &Path,
-        shared: Arc<Shared>,
-        audit_key: Arc<AuditKey>,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn open(dir: &Path, shared: Arc<Shared>, stores: &Stores) -> std::io::Result<Self> {
         let path = dir.join(SOCKET);
         if let Err(error) = std::fs::remove_file(&path)
             && error.kind() != std::io::ErrorKind::NotFound
@@ -42,10 +39,12 @@ impl StatusServer {
             return Err(error);
         }
         let listener = tokio::net::UnixListener::bind(&path)?;
+        let (audit_key, names) = (stores.audit_key.clone(), stores.names.clone());
+        let asked = Asked { shared, audit_key, names };
         let app = Router::new()
             .route("/status", get(answer))
             .route("/audit", get(verify_here))
-            .with_state(Arc::new(Asked { shared, audit_key }));
+            .with_state(Arc::new(asked));
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {
                 tracing::warn!(%error, "the status socket closed");
@@ -66,6 +65,7 @@ impl Drop for StatusServer {
 struct Asked {
     shared: Arc<Shared>,
     audit_key: Arc<AuditKey>,
+    names: StoreNames,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,7 +76,7 @@ struct WhichFile {
 type Answer<T> = Result<Json<T>, (StatusCode, String)>;
 
 async fn answer(State(asked): State<Arc<Asked>>) -> Answer<NodeStatus> {
-    of_node(&asked.shared)
+    of_node(&asked.shared, &asked.names)
         .await
         .map(Json)
         .map_err(|refusal| (StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()))

@@ -3,6 +3,7 @@
 mod faults;
 mod nodes;
 mod opening;
+mod reservation;
 mod tenants;
 
 use std::sync::Arc;

@@ -411,8 +411,8 @@ impl World {
     }
 
     async fn export(&self, tasks: &Path, pairs: &Path) {
-        let embedded = self.node().embedded();
-        let export = Export { journal: embedded.journal.as_ref(), tasks: embedded.tasks.as_ref() };
+        let ports = &self.node().shared().ports;
+        let export = Export { journal: ports.journal.as_ref(), tasks: ports.tasks.as_ref() };
         let key_name = |key: &ProviderKeyId| {
             let name = key.as_str().rsplit('/').next();
             name.unwrap_or_default().to_owned()

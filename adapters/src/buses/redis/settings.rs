@@ -107,6 +107,12 @@ impl RedisSettings {
         self
     }
 
+    /// Where it is, in words for people.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.info.addr().to_string()
+    }
+
     /// Trusts the certificate authorities of this PEM file instead of the public ones.
     ///
     /// # Errors

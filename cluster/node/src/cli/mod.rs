@@ -4,6 +4,7 @@ mod audit;
 mod redis;
 mod simulator;
 mod status;
+mod stores;
 mod telemetry;
 mod vault;
 
@@ -13,6 +14,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::demo;
+
+pub use stores::StoreArgs;
 
 /// Hands a model-provider key over under running agents.
 #[derive(Parser)]

@@ -18,7 +18,10 @@ use super::node_dir;
 #[command(after_long_help = "\
 Examples:
   keybaton status --data-dir /var/lib/keybaton
-  keybaton status --data-dir d -o json | jq '.pairs[].why'")]
+  keybaton status --data-dir d -o json | jq '.pairs[].why'
+
+A running node is asked; of a stopped one the journal is read. Where that lies in Postgres, the
+password comes from the file that the node was started with, or from KEYBATON_POSTGRES_PASSWORD.")]
 pub struct StatusArgs {
     /// The node's data directory, or a demo's
     #[arg(long)]
@@ -51,9 +54,11 @@ pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
 fn text(dir: &Path, status: &NodeStatus) -> String {
     let mut text = String::new();
     let how = if status.running { "running" } else { "stopped" };
-    let tasks = &status.tasks;
+    let (tasks, stores) = (&status.tasks, &status.stores);
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{}: {how}", dir.display());
+    let _ = writeln!(text, "journal: {}", stores.journal);
+    let _ = writeln!(text, "secrets: {}; events: {}", stores.secrets, stores.bus);
     let _ = writeln!(
         text,
         "tasks: {} running, {} done, {} parked, {} failed, {} cancelled",

@@ -17,6 +17,7 @@ mod options;
 mod report;
 mod run;
 mod screen;
+mod servers;
 mod stage;
 
 pub use options::{DemoArgs, Output};

@@ -6,6 +6,8 @@ use clap::{Args, ValueEnum};
 use keybaton::Class;
 use serde::{Deserialize, Serialize};
 
+use super::super::cli::StoreArgs;
+
 /// Rotate a key under running agents, and judge the result.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = "\
@@ -17,6 +19,14 @@ Examples:
   keybaton demo --naive                          what people do today, judged by the same ledger
   keybaton demo --data-dir d                     kill it at any moment and run it again
   keybaton demo -o json | tail -1 | jq .verdict  for scripts
+  keybaton demo --servers start                  on a real Postgres, Vault and Redis, started here
+  keybaton demo --servers start --secrets embedded --bus local
+  keybaton demo --journal postgres://keybaton@db/keybaton --postgres-password-file pw --data-dir d
+  keybaton demo --bus redis://cache:6379/0 --redis-user keybaton --redis-password-file rw
+  keybaton demo --secrets vault --vault-address https://vault:8200 --vault-token-file token
+
+No address may hold a password: it would stand in process lists and logs. The database must be
+empty, or hold the run of the same --data-dir.
 
 Exit code: 0 the verdict held, 1 it is broken, 2 the demo could not run, 130 interrupted.")]
 pub struct DemoArgs {
@@ -60,6 +70,14 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR", requires = "simulator")]
     pub simulator_dir: Option<PathBuf>,
 
+    /// Where the node keeps what.
+    #[command(flatten)]
+    pub stores: StoreArgs,
+
+    /// Start the servers of stores that are not chosen otherwise, for this run
+    #[arg(long, value_enum, conflicts_with_all = ["data_dir", "naive"], help_heading = "Stores")]
+    pub servers: Option<ServersChoice>,
+
     /// Serve Prometheus metrics on this address while the demo runs
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<std::net::SocketAddr>,
@@ -91,6 +109,13 @@ impl From<ProviderClass> for keybaton_simulator::Class {
             ProviderClass::B => Self::B,
         }
     }
+}
+
+/// Where servers come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ServersChoice {
+    /// Started here, in a temporary directory, and gone with the run.
+    Start,
 }
 
 /// How the result is printed.

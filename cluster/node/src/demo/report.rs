@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use hdrhistogram::Histogram;
-use keybaton::DrainReport;
+use keybaton::{DrainReport, StoreNames};
 use keybaton_oracle::{Held, Verdict};
 use keybaton_rotation::Phase;
 use serde::Serialize;
@@ -41,6 +41,8 @@ pub struct Measured {
     pub hand_over: Option<Histogram<u64>>,
     /// One bare commit on the same disk.
     pub bare_commit: Option<Duration>,
+    /// Where the node kept what.
+    pub stores: StoreNames,
     /// The version that was left.
     pub old: Option<u32>,
     /// The version that was taken.
@@ -110,6 +112,7 @@ fn counts(plan: &Plan, verdict: &Verdict, measured: &Measured) -> Value {
         "class": plan.class,
         "phases": measured.phases,
     });
+    object["stores"] = json!(measured.stores);
     object["drain"] = measured.drain.map_or(Value::Null, |drain| {
         json!({
             "holders_at_close": drain.holders_at_close,
@@ -125,16 +128,16 @@ fn counts(plan: &Plan, verdict: &Verdict, measured: &Measured) -> Value {
 }
 
 fn pause(measured: &Measured) -> Option<Value> {
-    let (pauses, bare) = (measured.hand_over.as_ref()?, measured.bare_commit?);
+    let pauses = measured.hand_over.as_ref()?;
     let (p50, p99) = (pauses.value_at_quantile(0.5), pauses.value_at_quantile(0.99));
     Some(json!({
         "count": pauses.len(),
         "p50_us": p50,
         "p99_us": p99,
         "max_us": pauses.max(),
-        "p50_commits": in_commits(p50, bare),
-        "p99_commits": in_commits(p99, bare),
-        "bare_commit_us": micros(bare),
+        "p50_commits": measured.bare_commit.map(|bare| in_commits(p50, bare)),
+        "p99_commits": measured.bare_commit.map(|bare| in_commits(p99, bare)),
+        "bare_commit_us": measured.bare_commit.map(micros),
     }))
 }
 
@@ -164,19 +167,8 @@ fn text(
     if let Some(drain) = measured.drain {
         writeln!(out, "{}", drain_line(&drain))?;
     }
-    if let (Some(pauses), Some(bare)) = (&measured.hand_over, measured.bare_commit)
-        && !pauses.is_empty()
-    {
-        let (p50, p99) = (pauses.value_at_quantile(0.5), pauses.value_at_quantile(0.99));
-        writeln!(
-            out,
-            "  {} hand-overs, pause p50 {p50} us ({} commits)  p99 {p99} us ({} commits)  \
-             of {} us each",
-            pauses.len(),
-            in_commits(p50, bare),
-            in_commits(p99, bare),
-            micros(bare),
-        )?;
+    if let Some(pauses) = measured.hand_over.as_ref().filter(|pauses| !pauses.is_empty()) {
+        writeln!(out, "{}", pause_line(pauses, measured.bare_commit))?;
     }
     conclusion(out, "keybaton", verdict)?;
     if let Some(naive) = naive {
@@ -184,6 +176,21 @@ fn text(
         conclusion(out, &name, &naive.verdict)?;
     }
     Ok(())
+}
+
+fn pause_line(pauses: &Histogram<u64>, bare: Option<Duration>) -> String {
+    let (p50, p99) = (pauses.value_at_quantile(0.5), pauses.value_at_quantile(0.99));
+    let count = pauses.len();
+    match bare {
+        None => format!("  {count} hand-overs, pause p50 {p50} us  p99 {p99} us"),
+        Some(bare) => format!(
+            "  {count} hand-overs, pause p50 {p50} us ({} commits)  p99 {p99} us ({} commits)  \
+             of {} us each",
+            in_commits(p50, bare),
+            in_commits(p99, bare),
+            micros(bare),
+        ),
+    }
 }
 
 fn drain_line(drain: &DrainReport) -> String {

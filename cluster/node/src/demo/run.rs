@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use keybaton::messages::{PairId, ProviderKeyId, RotationId, Version};
-use keybaton::{Export, Node, TaskState, TaskView};
+use keybaton::{Export, Node, StoreNames, TaskState, TaskView};
 use keybaton_oracle::{Files, Held, PairName, Rules, Verdict, judge_files};
 use keybaton_rotation::{Phase, Reason, Reply, Want};
 
 use super::bare;
 use super::lives::Life;
 use super::naive;
-use super::options::{DemoArgs, FaultName, ProviderClass};
+use super::options::{DemoArgs, FaultName, ProviderClass, ServersChoice};
 use super::report::{self, Measured, PhaseMark};
 use super::screen::Screen;
+use super::servers::Servers;
 use super::stage::{self, PROVIDER, Place, Plan, TENANTS, Vendor};
 
 /// Longest run: agents of twenty thousand need some minutes; after this something is stuck, and
@@ -35,10 +36,18 @@ enum Ending {
 ///
 /// # Errors
 /// When it cannot run at all; a broken verdict is an exit code, not an error.
-pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(mut args: DemoArgs) -> anyhow::Result<ExitCode> {
     let plan = Plan::of(&args);
     let place = Place::open(args.data_dir.as_deref())?;
     let screen = Screen::open(args.output);
+    let _servers = match args.servers {
+        None => None,
+        Some(ServersChoice::Start) => {
+            let servers = Servers::start(&mut args.stores)?;
+            screen.say(&format!("started {}", servers.names()));
+            Some(servers)
+        }
+    };
     let (verdict, measured) = match with_keybaton(&args, &plan, &place, &screen).await? {
         (Ending::Told(measured), Some(verdict)) => (verdict, *measured),
         _ => return Ok(interrupted(&args, &place)),
@@ -87,6 +96,7 @@ fn resume_flags(args: &DemoArgs) -> String {
     if let (Some(url), Some(dir)) = (&args.simulator, &args.simulator_dir) {
         flags.push_str(&format!(" --simulator {url} --simulator-dir {}", dir.display()));
     }
+    flags.push_str(&args.stores.flags());
     flags
 }
 
@@ -100,8 +110,8 @@ async fn with_keybaton(
     let goes_on = stage::settle_plan(dir, plan)?;
     let life = Life::begin(dir)?;
     let vendor = Vendor::open(args, dir, plan.class).await?;
-    let node = stage::start_node(dir, &vendor, plan).await?;
-    screen.opening(plan, place, goes_on);
+    let node = stage::start_node(dir, &vendor, plan, &args.stores).await?;
+    screen.opening(plan, place, &node, goes_on);
     let story = tell(plan, &node, &vendor, screen);
     let ending = tokio::select! {
         told = tokio::time::timeout(RUN_TIME_MAX, story) => match told {
@@ -113,7 +123,7 @@ async fn with_keybaton(
         },
         () = interrupt() => Ending::Interrupted,
         why = node.failed() => {
-            anyhow::bail!("the store in {} stopped: {why}; run the same command again", dir.display())
+            anyhow::bail!("a store of {} stopped: {why}; run the same command again", dir.display())
         }
     };
     screen.closing();
@@ -157,7 +167,7 @@ async fn tell(
     }
     let old = first_version(node, &pair);
     let handles = stage::spawn_agents(node, plan).await?;
-    let bare = bare::commit_median(node.dir(), HAND_OVER_BYTES)?;
+    let bare = bare_commit(node)?;
     screen.follow(node, &pair, old, handles.len());
     in_full_flight(node, &pair).await;
     let _warm_up = node.shared().stats.take();
@@ -173,6 +183,12 @@ async fn tell(
     }
     debts_paid(node, &pair).await;
     Ok(measure(node, &pair, &rotation, old, bare))
+}
+
+/// What one durable write costs, where it is made on this disk; a server's is another matter.
+fn bare_commit(node: &Node) -> anyhow::Result<Option<Duration>> {
+    let is_here = node.stores().journal == StoreNames::embedded().journal;
+    is_here.then(|| bare::commit_median(node.dir(), HAND_OVER_BYTES)).transpose()
 }
 
 /// The version that the rotation gets away from.
@@ -243,7 +259,7 @@ fn measure(
     pair: &PairId,
     rotation: &RotationId,
     old: Option<Version>,
-    bare: Duration,
+    bare_commit: Option<Duration>,
 ) -> Measured {
     let (_, hand_over) = node.shared().stats.take();
     let view = node.watch(pair).borrow().clone();
@@ -264,7 +280,8 @@ fn measure(
         phases,
         drain,
         hand_over: Some(hand_over),
-        bare_commit: Some(bare),
+        bare_commit,
+        stores: node.stores().clone(),
         old: old.map(|version| version.0),
         new: view.record.as_ref().and_then(|record| record.active).map(|version| version.0),
     }
@@ -279,8 +296,8 @@ async fn judge(
 ) -> anyhow::Result<Verdict> {
     let (tasks, pairs) = (dir.join("tasks.jsonl"), dir.join("pairs.jsonl"));
     let steps = plan.agents();
-    let export =
-        Export { journal: node.embedded().journal.as_ref(), tasks: node.embedded().tasks.as_ref() };
+    let ports = &node.shared().ports;
+    let export = Export { journal: ports.journal.as_ref(), tasks: ports.tasks.as_ref() };
     // The simulator's ledger has the last part of `project/account/key`.
     let key_name =
         |key: &ProviderKeyId| key.as_str().rsplit('/').next().unwrap_or_default().to_owned();

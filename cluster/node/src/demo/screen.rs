@@ -47,7 +47,7 @@ impl Screen {
     }
 
     /// What will be shown.
-    pub fn opening(&self, plan: &Plan, place: &Place, goes_on: bool) {
+    pub fn opening(&self, plan: &Plan, place: &Place, node: &Node, goes_on: bool) {
         let begin = if goes_on { "going on with" } else { "starting" };
         self.say(&format!(
             "{begin} {} agents of {} tenants on a node in {}",
@@ -55,6 +55,9 @@ impl Screen {
             TENANTS.len(),
             place.path().display()
         ));
+        let stores = node.stores();
+        self.say(&format!("journal: {}", stores.journal));
+        self.say(&format!("secrets: {}; events: {}", stores.secrets, stores.bus));
         self.say(&format!(
             "rotating the key of {:?}; real waits are scaled 1:{SCALE} (overlap 5 s for 5 min)",
             TENANTS[0]

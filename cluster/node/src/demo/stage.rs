@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use keybaton::{Node, Policy, Secret, TaskHandle};
+use keybaton::buses::RedisBus;
+use keybaton::postgres::PostgresError;
+use keybaton::{Node, Policy, Secret, StartError, TaskHandle};
 use keybaton_adapters::providers::{Home, Homes, OpenAi, ProviderSettings};
 use keybaton_simulator::{ADMIN_KEY_DEFAULT, Simulator};
 use rand::rngs::StdRng;
@@ -13,6 +15,7 @@ use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use super::super::cli::StoreArgs;
 use super::agents::{DemoAgent, Diary, Itinerary};
 use super::options::{DemoArgs, FaultName, ProviderClass};
 
@@ -226,7 +229,12 @@ impl Vendor {
 ///
 /// # Errors
 /// When the directory cannot be used.
-pub async fn start_node(dir: &Path, vendor: &Vendor, plan: &Plan) -> anyhow::Result<Node> {
+pub async fn start_node(
+    dir: &Path,
+    vendor: &Vendor,
+    plan: &Plan,
+    stores: &StoreArgs,
+) -> anyhow::Result<Node> {
     let admin_key = Secret::new(ADMIN_KEY_DEFAULT.as_bytes().to_vec())?;
     let home = Home { project: "{tenant}".into(), account: Some("agents".into()) };
     // The demo's tenants are made up: nothing is told that is not known.
@@ -235,12 +243,32 @@ pub async fn start_node(dir: &Path, vendor: &Vendor, plan: &Plan) -> anyhow::Res
     settings.base_url = Some(format!("{}/v1", vendor.base_url));
     settings.class = plan.class.into();
     let provider = Arc::new(OpenAi::new(settings)?);
-    let node = Node::builder(dir.join("node"))
+    let builder = Node::builder(dir.join("node"))
         .provider(PROVIDER, provider, policy())
-        .program(DemoAgent { base_url: vendor.base_url.clone() })
-        .start()
-        .await?;
+        .program(DemoAgent { base_url: vendor.base_url.clone() });
+    let node = match stores.apply(builder)?.start().await {
+        Err(StartError::Postgres(PostgresError::WrongKey)) => bail!(
+            "the database holds another run's journal; give an empty one, or the --data-dir of \
+             that run"
+        ),
+        started => started?,
+    };
+    demand_stores(&node, stores).await?;
     Ok(node)
+}
+
+/// A node starts while its servers are away and waits for them; who looks at a demo does not.
+async fn demand_stores(node: &Node, stores: &StoreArgs) -> anyhow::Result<()> {
+    for tenant in TENANTS {
+        let pair = node.pair(tenant, PROVIDER)?;
+        let ready = node.shared().ports.secrets.preflight(&pair).await;
+        ready.with_context(|| format!("secrets cannot be kept ({})", node.stores().secrets))?;
+    }
+    if let Some(settings) = stores.redis()? {
+        let answer = RedisBus::new(settings)?.ping().await;
+        answer.with_context(|| format!("events cannot be told ({})", node.stores().bus))?;
+    }
+    Ok(())
 }
 
 /// Spawns every agent; those that are there already are followed.

@@ -1,0 +1,217 @@
+//! The options that choose stores. Addresses are options; passwords, tokens and secret ids come from
+//! files or from the environment, and an address that holds one is refused.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use keybaton::buses::{RedisSettings, redis_password_file, redis_password_from_environment};
+use keybaton::postgres::PostgresSettings;
+use keybaton::vault::{CredentialSource, Login, MOUNT_DEFAULT, PREFIX_DEFAULT, VaultSettings};
+use keybaton::{NodeBuilder, Secret};
+
+/// Vault's own variables, which its command line reads too.
+const VAULT_ADDRESS: &str = "VAULT_ADDR";
+const VAULT_TOKEN: &str = "VAULT_TOKEN";
+
+/// Where a node keeps what.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Stores")]
+pub struct StoreArgs {
+    /// Records, tasks, checkpoints: redb (in the data directory) or postgres://USER@HOST/DATABASE
+    // Not parsed by clap, whose errors would repeat an address that holds a password.
+    #[arg(long, value_name = "redb|URL")]
+    pub journal: Option<String>,
+
+    /// The bytes of keys: embedded (in the data directory) or vault
+    #[arg(long, value_name = "embedded|vault")]
+    pub secrets: Option<String>,
+
+    /// Events: local (in the process) or redis://HOST:PORT/DB, rediss://… for TLS
+    #[arg(long, value_name = "local|URL")]
+    pub bus: Option<String>,
+
+    /// File with the password of Postgres; without it KEYBATON_POSTGRES_PASSWORD
+    #[arg(long, value_name = "FILE")]
+    pub postgres_password_file: Option<PathBuf>,
+
+    /// Certificates (PEM) to trust for Postgres, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub postgres_ca_file: Option<PathBuf>,
+
+    /// User of Redis; see `keybaton redis acl --node`
+    #[arg(long, value_name = "NAME")]
+    pub redis_user: Option<String>,
+
+    /// File with the password of Redis; without it KEYBATON_REDIS_PASSWORD
+    #[arg(long, value_name = "FILE")]
+    pub redis_password_file: Option<PathBuf>,
+
+    /// Authorities (PEM) to trust for Redis, instead of the public ones
+    #[arg(long, value_name = "FILE")]
+    pub redis_ca_file: Option<PathBuf>,
+
+    /// Where Vault is; without it VAULT_ADDR
+    #[arg(long, value_name = "URL")]
+    pub vault_address: Option<String>,
+
+    /// File with a token of Vault; without it, and without a role, VAULT_TOKEN
+    #[arg(long, value_name = "FILE", conflicts_with = "vault_role_id")]
+    pub vault_token_file: Option<PathBuf>,
+
+    /// Role id of AppRole, to log in to Vault instead of a token
+    #[arg(long, value_name = "ID", requires = "vault_secret_id_file")]
+    pub vault_role_id: Option<String>,
+
+    /// File with the secret id of that role
+    #[arg(long, value_name = "FILE", requires = "vault_role_id")]
+    pub vault_secret_id_file: Option<PathBuf>,
+
+    /// Where Vault's KV engine of version 2 is mounted
+    #[arg(long, value_name = "PATH", default_value = MOUNT_DEFAULT)]
+    pub vault_mount: String,
+
+    /// What stands before `tenants/` in the mount; may be empty
+    #[arg(long, value_name = "PATH", default_value = PREFIX_DEFAULT)]
+    pub vault_prefix: String,
+
+    /// Certificates (PEM) to trust for Vault, besides the system's
+    #[arg(long, value_name = "FILE")]
+    pub vault_ca_file: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// Tells the builder what was chosen.
+    ///
+    /// # Errors
+    /// When an option cannot be used; the message says what to write instead, and never repeats an
+    /// address.
+    pub fn apply(&self, mut builder: NodeBuilder) -> anyhow::Result<NodeBuilder> {
+        if let Some(settings) = self.postgres()? {
+            builder = builder.postgres(settings);
+        }
+        if let Some(settings) = self.vault()? {
+            builder = builder.vault(settings);
+        }
+        if let Some(settings) = self.redis()? {
+            builder = builder.redis(settings);
+        }
+        Ok(builder)
+    }
+
+    fn postgres(&self) -> anyhow::Result<Option<PostgresSettings>> {
+        let url = match self.journal.as_deref() {
+            None | Some("redb") => return Ok(None),
+            Some("postgres") => bail!(
+                "--journal postgres needs to know where: postgres://USER@HOST/DATABASE, or \
+                 --servers start"
+            ),
+            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => url,
+            Some(_) => bail!("--journal takes redb or postgres://USER@HOST/DATABASE"),
+        };
+        let mut settings = PostgresSettings::new(url);
+        settings.password_file.clone_from(&self.postgres_password_file);
+        settings.ca_file.clone_from(&self.postgres_ca_file);
+        Ok(Some(settings))
+    }
+
+    /// The settings of Redis, if it was chosen.
+    ///
+    /// # Errors
+    /// As [`StoreArgs::apply`].
+    pub fn redis(&self) -> anyhow::Result<Option<RedisSettings>> {
+        let url = match self.bus.as_deref() {
+            None | Some("local") => return Ok(None),
+            Some("redis") => {
+                bail!("--bus redis needs to know where: redis://HOST:PORT/DB, or --servers start")
+            }
+            Some(url) => url,
+        };
+        let mut settings = RedisSettings::new(url).context("--bus")?;
+        let password = match &self.redis_password_file {
+            Some(file) => Some(redis_password_file(file)?),
+            None => redis_password_from_environment()?,
+        };
+        match (&self.redis_user, password) {
+            (user, Some(password)) => {
+                settings = settings.user(user.as_deref().unwrap_or("default"), password);
+            }
+            (Some(_), None) => bail!(
+                "--redis-user needs a password: --redis-password-file, or KEYBATON_REDIS_PASSWORD"
+            ),
+            (None, None) => {}
+        }
+        if let Some(file) = &self.redis_ca_file {
+            settings = settings.authority_file(file)?;
+        }
+        Ok(Some(settings))
+    }
+
+    fn vault(&self) -> anyhow::Result<Option<VaultSettings>> {
+        match self.secrets.as_deref() {
+            None | Some("embedded") => return Ok(None),
+            Some("vault") => {}
+            Some(_) => bail!("--secrets takes embedded or vault; --vault-address says where it is"),
+        }
+        let address = match &self.vault_address {
+            Some(address) => address.clone(),
+            None => std::env::var(VAULT_ADDRESS).with_context(|| {
+                format!("--secrets vault needs --vault-address, {VAULT_ADDRESS} or --servers start")
+            })?,
+        };
+        let mut settings = VaultSettings::new(&address, self.vault_login()?);
+        settings.mount.clone_from(&self.vault_mount);
+        settings.prefix.clone_from(&self.vault_prefix);
+        settings.ca_file.clone_from(&self.vault_ca_file);
+        Ok(Some(settings))
+    }
+
+    fn vault_login(&self) -> anyhow::Result<Login> {
+        if let (Some(role_id), Some(file)) = (&self.vault_role_id, &self.vault_secret_id_file) {
+            let secret_id = CredentialSource::File(file.clone());
+            return Ok(Login::AppRole {
+                mount: "approle".into(),
+                role_id: role_id.clone(),
+                secret_id,
+            });
+        }
+        if let Some(file) = &self.vault_token_file {
+            return Ok(Login::Token(CredentialSource::File(file.clone())));
+        }
+        let Some(token) = std::env::var_os(VAULT_TOKEN) else {
+            bail!(
+                "--secrets vault needs --vault-token-file, --vault-role-id with \
+                 --vault-secret-id-file, or {VAULT_TOKEN}"
+            );
+        };
+        let token = Secret::new(token.into_encoded_bytes())?;
+        Ok(Login::Token(CredentialSource::Given(token)))
+    }
+
+    /// The options that name the same stores again.
+    pub fn flags(&self) -> String {
+        let default = |text: &String, default: &str| (text != default).then(|| text.clone());
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let given = [
+            ("journal", self.journal.clone()),
+            ("postgres-password-file", path(&self.postgres_password_file)),
+            ("postgres-ca-file", path(&self.postgres_ca_file)),
+            ("secrets", self.secrets.clone()),
+            ("vault-address", self.vault_address.clone()),
+            ("vault-token-file", path(&self.vault_token_file)),
+            ("vault-role-id", self.vault_role_id.clone()),
+            ("vault-secret-id-file", path(&self.vault_secret_id_file)),
+            ("vault-mount", default(&self.vault_mount, MOUNT_DEFAULT)),
+            ("vault-prefix", default(&self.vault_prefix, PREFIX_DEFAULT)),
+            ("vault-ca-file", path(&self.vault_ca_file)),
+            ("bus", self.bus.clone()),
+            ("redis-user", self.redis_user.clone()),
+            ("redis-password-file", path(&self.redis_password_file)),
+            ("redis-ca-file", path(&self.redis_ca_file)),
+        ];
+        given
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!(" --{name} {}", value?)))
+            .collect()
+    }
+}
