@@ -39,8 +39,8 @@ struct Tls {
 }
 
 impl Place {
-    /// Starts one that keeps what it is told, synced at every write. `None` where there is none on
-    /// this machine, which is noted.
+    /// Starts one that keeps what it is told. `None` where there is none on this machine, which is
+    /// noted.
     pub fn start() -> Option<Self> {
         Self::open(RedisConfig::default(), None)
     }
@@ -67,6 +67,8 @@ impl Place {
     }
 
     fn open(mut config: RedisConfig, tls: Option<Tls>) -> Option<Self> {
+        // As the how-to says: what is published may be lost, so nobody waits for the disk.
+        config.settings.push("appendfsync everysec".to_owned());
         let password = password();
         let tenants = ["acme", "acme2"].map(tenant);
         config.users = vec![RedisUser::Node.acl_line(Some(&password))];
