@@ -60,7 +60,7 @@ pub use keybaton_messages as messages;
 pub use keybaton_ports::{Provider, Secret, TaskState};
 pub use keybaton_rotation::{Class, OnStuck, Order, Policy, Reply};
 pub use node::Node;
-pub use status::{NodeStatus, PairStatus, TaskCounts, read_status};
+pub use status::{KeyStatus, NodeStatus, PairStatus, TaskCounts, read_status};
 pub use stores::StoreNames;
 pub use task_handle::TaskHandle;
 pub use wiring::provider;

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keybaton_actors::shared::Shared;
-use keybaton_messages::{PairId, Timestamp};
+use keybaton_messages::{PairId, Timestamp, Version};
 use keybaton_ports::{Journal, Refusal, TaskJournal, TaskState};
-use keybaton_rotation::{PairRecord, explain};
+use keybaton_rotation::{PairRecord, VersionEntry, explain};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StartError;
@@ -56,8 +56,8 @@ pub struct PairStatus {
     pub active: Option<u32>,
     /// Open, or why it is paused.
     pub gate: String,
-    /// Versions: number, status, provider key id.
-    pub versions: Vec<(u32, String, Option<String>)>,
+    /// What is known of each version.
+    pub versions: Vec<KeyStatus>,
     /// Holders per version; only a running node knows them.
     pub holders: Vec<HolderStatus>,
     /// How many callers wait at the gate; only a running node knows.
@@ -66,6 +66,26 @@ pub struct PairStatus {
     pub obligations: Vec<String>,
     /// Why the pair was stopped, if it was.
     pub stopped: Option<String>,
+}
+
+/// A version: what lies beside its key in the secret store, and where it stands.
+///
+/// The status is the record's alone. A store of versions that cannot be changed, as Vault is, could
+/// only note it in a newer version, which would then hold an old key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyStatus {
+    /// Its number.
+    pub version: u32,
+    /// Where it stands, such as `ACTIVE` or `DRAINING`.
+    pub status: String,
+    /// Under which number the secret store has, or had, its key.
+    pub secret: Option<u64>,
+    /// The provider's name for the key.
+    pub provider_key_id: Option<String>,
+    /// When it was issued, milliseconds since the Unix epoch.
+    pub issued_at_ms: Option<u64>,
+    /// When it ends by itself, milliseconds since the Unix epoch.
+    pub expires_at_ms: Option<u64>,
 }
 
 /// Who holds one version.
@@ -140,7 +160,7 @@ async fn collect(
         } += 1;
     }
     Ok(NodeStatus {
-        schema: 1,
+        schema: 2,
         running: node.is_some(),
         at_ms: now.0,
         stores: stores.clone(),
@@ -181,17 +201,22 @@ fn pair_status(record: &PairRecord, now: Timestamp, node: Option<&Arc<Shared>>) 
         }),
         active: record.active.map(|version| version.0),
         gate: format!("{:?}", record.gate),
-        versions: record
-            .versions
-            .iter()
-            .map(|(v, entry)| {
-                (v.0, entry.status.to_string(), entry.key_id.as_ref().map(ToString::to_string))
-            })
-            .collect(),
+        versions: record.versions.iter().map(key_status).collect(),
         holders,
         waiting: cell.map_or(0, |cell| cell.waiting()),
         obligations: explanation.obligations,
         stopped: node.and_then(|shared| stopped(shared, &record.pair)),
+    }
+}
+
+fn key_status((version, entry): (&Version, &VersionEntry)) -> KeyStatus {
+    KeyStatus {
+        version: version.0,
+        status: entry.status.to_string(),
+        secret: entry.secret.map(|secret| secret.0),
+        provider_key_id: entry.key_id.as_ref().map(ToString::to_string),
+        issued_at_ms: entry.issued_at.map(|at| at.0),
+        expires_at_ms: entry.expires_at.map(|at| at.0),
     }
 }
 

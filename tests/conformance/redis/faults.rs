@@ -8,8 +8,9 @@ use keybaton_adapters::limits::{REDIS_ANSWER_MAX, REDIS_CONNECT_MAX};
 use keybaton_messages::Event;
 use keybaton_ports::{Denial, EventBus, EventStream, Refusal, Secret};
 use keybaton_tests::conformance::bus::{event, trace};
-use keybaton_tests::harness::{RedisServer, soon};
+use keybaton_tests::harness::soon;
 
+use super::place::Place;
 use super::{next, open, publish, tenant};
 
 /// Longest that anybody may be kept waiting, and as much again for a machine that is busy.
@@ -42,7 +43,7 @@ async fn heard_again(bus: &RedisBus, reader: &mut EventStream, mut n: u64) -> Ev
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_costs_events_and_readers_go_on_when_it_is_back() {
-    let mut world = open().await;
+    let Some(world) = open().await else { return };
     let mut reader = world.bus.subscribe(&tenant("acme"));
     publish(&world.bus, &event("acme", 1)).await;
     assert_eq!(next(&mut reader).await.rev.0, 1);
@@ -58,7 +59,7 @@ async fn a_killed_server_costs_events_and_readers_go_on_when_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_hear_a_server_that_lost_everything() {
-    let mut server = RedisServer::start_forgetful();
+    let Some(server) = Place::start_forgetful() else { return };
     let bus = server.bus();
     let mut reader = bus.subscribe(&tenant("acme"));
     publish(&bus, &event("acme", 900)).await;
@@ -73,7 +74,7 @@ async fn readers_hear_a_server_that_lost_everything() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_server_keeps_nobody_waiting_longer_than_the_bound() {
-    let world = open().await;
+    let Some(world) = open().await else { return };
     let mut reader = world.bus.subscribe(&tenant("acme"));
     publish(&world.bus, &event("acme", 1)).await;
     assert_eq!(next(&mut reader).await.rev.0, 1);
@@ -94,7 +95,7 @@ async fn a_stopped_server_keeps_nobody_waiting_longer_than_the_bound() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_is_a_matter_for_a_person() {
-    let server = RedisServer::start();
+    let Some(server) = Place::start() else { return };
     let wrong = Secret::new(b"hunter2".to_vec()).expect("a password");
     let settings = server.settings(RedisUser::Node).user("keybaton", wrong);
     let bus = RedisBus::new(settings).expect("settings");
@@ -108,7 +109,7 @@ async fn a_wrong_password_is_a_matter_for_a_person() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_takes_nothing_and_is_read_all_the_same() {
-    let world = open().await;
+    let Some(world) = open().await else { return };
     let mut reader = world.bus.subscribe(&tenant("acme"));
     publish(&world.bus, &event("acme", 1)).await;
     let _: String = world.server.admin("CONFIG SET maxmemory 1");
@@ -126,7 +127,7 @@ async fn a_full_server_takes_nothing_and_is_read_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_became_a_replica_is_asked_again_elsewhere() {
-    let world = open().await;
+    let Some(world) = open().await else { return };
     publish(&world.bus, &event("acme", 1)).await;
     let _: String = world.server.admin("REPLICAOF 127.0.0.1 1");
     let refused = publish_in_time(&world.bus, &event("acme", 2)).await;
@@ -137,7 +138,7 @@ async fn a_server_that_became_a_replica_is_asked_again_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_stream_of_one_tenant_silences_no_other() {
-    let world = open().await;
+    let Some(world) = open().await else { return };
     let mut broken = world.bus.subscribe(&tenant("acme2"));
     let mut reader = world.bus.subscribe(&tenant("acme"));
     publish(&world.bus, &event("acme2", 1)).await;
@@ -153,7 +154,7 @@ async fn a_broken_stream_of_one_tenant_silences_no_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_event_is_passed_over() {
-    let world = open().await;
+    let Some(world) = open().await else { return };
     let mut reader = world.bus.subscribe(&tenant("acme"));
     publish(&world.bus, &event("acme", 1)).await;
     for strange in [

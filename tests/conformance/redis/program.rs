@@ -3,8 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use keybaton_tests::harness::{Ended, RedisServer, start};
+use keybaton_tests::harness::{Ended, start};
 use redis::Cmd;
+
+use super::place::Place;
 
 async fn acl(args: &[&str]) -> Ended {
     let mut all = vec!["redis".to_owned(), "acl".to_owned()];
@@ -23,7 +25,7 @@ fn password_file(dir: &Path) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_printed_line_makes_a_user_that_can_sign_in_and_read_its_own_tenant_only() {
-    let server = RedisServer::start();
+    let Some(server) = Place::start() else { return };
     let dir = tempfile::tempdir().expect("a directory");
     let file = password_file(dir.path());
     let printed = acl(&["--tenant", "umbrella", "--password-file", &file]).await;

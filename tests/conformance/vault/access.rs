@@ -6,7 +6,7 @@ use keybaton_tests::conformance::records::{label, pair};
 use keybaton_tests::conformance::secrets::{meta, secret};
 use serde_json::json;
 
-use super::{given, is_denied, new_prefix, path, shared, store, token_of, why};
+use super::{ask, given, is_denied, new_prefix, path, shared, store, token_of, why};
 
 const ACME: &str = "acme";
 const UMBRELLA: &str = "umbrella";
@@ -41,18 +41,18 @@ async fn a_tenants_token_neither_reads_nor_writes_nor_lists_another_tenant() {
     }
     for role in [Role::Broker, Role::Rotator] {
         let token = token_of(server, &prefix, &[ACME], role);
-        let caller = server.caller(&token);
+        let asked = |method: &str, path: &str, body| ask(server, &token, method, path, body);
         for (method, tree, body) in attempts() {
-            let (status, said) = caller.ask(method, &path(tree, &prefix, UMBRELLA), body);
+            let (status, said) = asked(method, &path(tree, &prefix, UMBRELLA), body);
             assert_eq!(status, 403, "{} {method} {tree}: {said}", role.word());
         }
         for folder in ["", "tenants/", "tenants/umbrella/", "tenants/umbrella/providers/"] {
             let list = format!("kv/metadata/{prefix}/{folder}");
-            let (status, said) = caller.ask("LIST", &list, None);
+            let (status, said) = asked("LIST", &list, None);
             assert_eq!(status, 403, "{} LIST {list}: {said}", role.word());
         }
         // The same questions about its own tenant are answered, or the test would prove nothing.
-        let own = caller.ask("GET", &path("data", &prefix, ACME), None);
+        let own = asked("GET", &path("data", &prefix, ACME), None);
         assert_eq!(own.0, 200, "{}", own.1);
         assert_eq!(own.1["data"]["data"]["value"], "sk-acme");
         let own = store(server, &prefix, given(&token));
@@ -79,9 +79,9 @@ async fn a_broker_reads_and_changes_nothing() {
     let second = meta(&pair(ACME), Some(label(2)), "key_2");
     assert!(is_denied(&broker.put(&second, &secret("sk-two")).await, Denial::Admin));
     assert!(is_denied(&broker.destroy(&pair(ACME), version).await, Denial::Admin));
-    let caller = server.caller(&token);
+    let asked = |method: &str, path: &str, body| ask(server, &token, method, path, body);
     for (method, tree, body) in attempts().into_iter().filter(|it| it.0 != "GET") {
-        let (status, said) = caller.ask(method, &path(tree, &prefix, ACME), body);
+        let (status, said) = asked(method, &path(tree, &prefix, ACME), body);
         assert_eq!(status, 403, "{method} {tree}: {said}");
     }
     assert_eq!(rotator.list(&pair(ACME)).await, Ok(vec![(version, first)]));

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use keybaton_adapters::secrets::vault::VaultSecrets;
 use keybaton_ports::{Denial, SecretStore};
+use keybaton_servers::Vault;
 use keybaton_tests::conformance::records::{label, pair};
 use keybaton_tests::conformance::secrets::{meta, secret};
-use keybaton_tests::harness::{VaultServer, soon};
+use keybaton_tests::harness::soon;
 use tokio::sync::oneshot;
 
 use super::proxy::{Loss, Proxy};
@@ -17,7 +18,7 @@ const ACME: &str = "acme";
 /// How long a call may hang in these tests.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
-fn impatient(server: &VaultServer) -> VaultSecrets {
+fn impatient(server: &Vault) -> VaultSecrets {
     let mut settings = settings(server, "p", given(server.root_token()));
     settings.call_wait_max = SHORT_WAIT;
     VaultSecrets::new(settings).expect("good settings")
@@ -29,7 +30,7 @@ async fn a_sealed_vault_says_that_nothing_happened_and_serves_again_when_it_is_u
     let secrets = super::store(&server, "p", given(server.root_token()));
     let one = meta(&pair(ACME), Some(label(1)), "key_1");
     let first = secrets.put(&one, &secret("sk-one")).await.expect("stored");
-    server.seal();
+    server.seal().expect("sealed");
     let two = meta(&pair(ACME), Some(label(2)), "key_2");
     let put = secrets.put(&two, &secret("sk-two")).await;
     assert!(is_busy(&put));
@@ -38,7 +39,7 @@ async fn a_sealed_vault_says_that_nothing_happened_and_serves_again_when_it_is_u
     assert!(is_busy(&secrets.read(&pair(ACME), first).await));
     assert!(is_busy(&secrets.find(&pair(ACME), &label(1)).await), "not found would be a lie");
     assert!(is_busy(&secrets.destroy(&pair(ACME), first).await));
-    server.unseal();
+    server.unseal().expect("unsealed");
     let second = secrets.put(&two, &secret("sk-two")).await.expect("stored");
     assert_eq!(secrets.list(&pair(ACME)).await, Ok(vec![(first, one), (second, two)]));
 }
@@ -49,12 +50,12 @@ async fn a_silent_vault_leaves_a_change_unknown_and_a_read_undone() {
     let secrets = impatient(&server);
     let one = meta(&pair(ACME), Some(label(1)), "key_1");
     let first = secrets.put(&one, &secret("sk-one")).await.expect("stored");
-    server.pause();
+    server.pause().expect("paused");
     let begun = Instant::now();
     assert!(is_busy(&secrets.read(&pair(ACME), first).await), "a read changes nothing");
     assert!(is_unknown(&secrets.destroy(&pair(ACME), first).await));
     assert!(begun.elapsed() < SHORT_WAIT * 10, "every call ends");
-    server.resume();
+    server.resume().expect("resumed");
     secrets.destroy(&pair(ACME), first).await.expect("destroyed");
     assert!(is_denied(&secrets.read(&pair(ACME), first).await, Denial::NotFound));
 }
@@ -117,13 +118,13 @@ async fn a_vault_that_is_killed_is_busy_and_has_lost_nothing_when_it_is_back() {
     let secrets = super::store(&server, "p", given(server.root_token()));
     let one = meta(&pair(ACME), Some(label(1)), "key_1");
     let first = secrets.put(&one, &secret("sk-one")).await.expect("stored");
-    server.kill();
+    server.kill().expect("killed");
     let two = meta(&pair(ACME), Some(label(2)), "key_2");
     assert!(is_busy(&secrets.put(&two, &secret("sk-two")).await));
     assert!(is_busy(&secrets.read(&pair(ACME), first).await));
-    server.restart();
+    server.restart().expect("restarted");
     assert!(is_busy(&secrets.read(&pair(ACME), first).await), "it comes back sealed");
-    server.unseal();
+    server.unseal().expect("unsealed");
     let read = secrets.read(&pair(ACME), first).await.expect("still there");
     assert!(read.secret.is_same(&secret("sk-one")));
     secrets.put(&two, &secret("sk-two")).await.expect("stored");
@@ -132,10 +133,10 @@ async fn a_vault_that_is_killed_is_busy_and_has_lost_nothing_when_it_is_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_can_be_put_together_while_vault_is_away() {
     let Some(server) = started() else { return };
-    server.kill();
+    server.kill().expect("killed");
     let secrets = super::store(&server, "p", given(server.root_token()));
     assert!(is_busy(&secrets.preflight(&pair(ACME)).await));
-    server.restart();
-    server.unseal();
+    server.restart().expect("restarted");
+    server.unseal().expect("unsealed");
     assert_eq!(secrets.preflight(&pair(ACME)).await, Ok(()));
 }

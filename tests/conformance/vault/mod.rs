@@ -7,11 +7,12 @@ mod access;
 mod faults;
 mod proxy;
 mod restored;
+mod rotations;
 mod tokens;
 mod versions;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use keybaton_adapters::secrets::vault::{
@@ -19,10 +20,11 @@ use keybaton_adapters::secrets::vault::{
 };
 use keybaton_messages::TenantId;
 use keybaton_ports::{Denial, Refusal, Secret, SecretStore};
+use keybaton_servers::{Vault, unless_missing};
 use keybaton_tests::conformance::Has;
 use keybaton_tests::conformance::records::pair;
-use keybaton_tests::harness::VaultServer;
-use serde_json::json;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 mod secrets {
     keybaton_tests::secrets_conformance!(super::open, if_there);
@@ -54,22 +56,33 @@ impl Has<dyn SecretStore> for World {
     }
 }
 
-/// The Vault of all tests that do not hurt it.
-fn shared() -> Option<&'static VaultServer> {
-    static SHARED: OnceLock<Option<VaultServer>> = OnceLock::new();
-    SHARED.get_or_init(started).as_ref()
+/// The Vault of all tests that do not hurt it. It dies with the test process.
+fn shared() -> Option<&'static Vault> {
+    static SHARED: Mutex<Option<&'static Vault>> = Mutex::new(None);
+    let mut shared = SHARED.lock();
+    if shared.is_none() {
+        *shared = started().map(|server| &*Box::leak(Box::new(server)));
+    }
+    *shared
 }
 
 /// A Vault of one's own, with the mount.
-fn started() -> Option<VaultServer> {
-    let server = VaultServer::start()?;
-    let options = json!({ "type": "kv", "options": { "version": "2" } });
-    server.admin().must("POST", &format!("sys/mounts/{MOUNT}"), Some(options));
-    // The engine converts itself for a moment.
-    while server.admin().ask("GET", &format!("{MOUNT}/config"), None).0 != 200 {
-        std::thread::yield_now();
-    }
+fn started() -> Option<Vault> {
+    let server = unless_missing(Vault::start())?;
+    server.mount_kv(MOUNT).expect("mounted");
     Some(server)
+}
+
+/// Asks as the administrator for something that must succeed.
+#[track_caller]
+fn must(server: &Vault, method: &str, path: &str, body: Option<Value>) -> Value {
+    server.request_as_root(method, path, body.as_ref()).expect("done")
+}
+
+/// Asks with any token; the status and the answer.
+#[track_caller]
+fn ask(server: &Vault, token: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    server.request(token, method, path, body.as_ref()).expect("answered")
 }
 
 fn new_prefix() -> String {
@@ -82,21 +95,22 @@ fn tenant(name: &str) -> TenantId {
 }
 
 /// Writes the printed policies of these tenants and returns their names.
-fn write_policies(server: &VaultServer, prefix: &str, tenants: &[&str], role: Role) -> Vec<String> {
+fn write_policies(server: &Vault, prefix: &str, tenants: &[&str], role: Role) -> Vec<String> {
     let place = Place::new(MOUNT, prefix).expect("fits");
     let write = |name: &&str| {
         let policy = format!("{prefix}-{}-{name}", role.word());
         let text = json!({ "policy": place.policy(&tenant(name), role) });
-        server.admin().must("PUT", &format!("sys/policies/acl/{policy}"), Some(text));
+        must(server, "PUT", &format!("sys/policies/acl/{policy}"), Some(text));
         policy
     };
     tenants.iter().map(write).collect()
 }
 
 /// A token that may do what `role` needs for these tenants.
-fn token_of(server: &VaultServer, prefix: &str, tenants: &[&str], role: Role) -> String {
+fn token_of(server: &Vault, prefix: &str, tenants: &[&str], role: Role) -> String {
     let policies = write_policies(server, prefix, tenants, role);
-    let made = server.admin().must(
+    let made = must(
+        server,
         "POST",
         "auth/token/create",
         Some(json!({ "policies": policies, "ttl": "1h" })),
@@ -109,7 +123,7 @@ fn given(token: &str) -> Login {
     Login::Token(CredentialSource::Given(secret))
 }
 
-fn settings(server: &VaultServer, prefix: &str, login: Login) -> VaultSettings {
+fn settings(server: &Vault, prefix: &str, login: Login) -> VaultSettings {
     let mut settings = VaultSettings::new(&server.address(), login);
     MOUNT.clone_into(&mut settings.mount);
     prefix.clone_into(&mut settings.prefix);
@@ -117,7 +131,7 @@ fn settings(server: &VaultServer, prefix: &str, login: Login) -> VaultSettings {
     settings
 }
 
-fn store(server: &VaultServer, prefix: &str, login: Login) -> VaultSecrets {
+fn store(server: &Vault, prefix: &str, login: Login) -> VaultSecrets {
     VaultSecrets::new(settings(server, prefix, login)).expect("good settings")
 }
 

@@ -26,22 +26,17 @@ async fn a_vault_that_went_back_gives_no_number_a_second_time() {
     };
     let first = put(1).await.expect("stored");
     secrets.put_witness(&pair(ACME), witness(10)).await.expect("written");
-    let (status, snapshot) = server.admin().ask_bytes("GET", "sys/storage/raft/snapshot", None);
-    assert_eq!(status, 200);
+    let snapshot = server.snapshot().expect("a snapshot");
     let second = put(2).await.expect("stored");
     secrets.put_witness(&pair(ACME), witness(20)).await.expect("written");
 
-    let (status, _) =
-        server.admin().ask_bytes("POST", "sys/storage/raft/snapshot-force", Some(snapshot));
-    assert_eq!(status, 204);
-    // The server answers before it has taken the snapshot in.
-    let current = || {
-        let said = server.admin().ask("GET", &path("metadata", "p", ACME), None).1;
-        said["data"]["current_version"].as_u64()
+    server.restore_snapshot(snapshot).expect("taken");
+    let taken_in = || {
+        let said = server.request_as_root("GET", &path("metadata", "p", ACME), None)?;
+        anyhow::ensure!(said["data"]["current_version"] == 1, "{said}");
+        Ok(())
     };
-    while current() != Some(1) {
-        std::thread::yield_now();
-    }
+    server.server().wait_until("back in time", taken_in).expect("restored");
 
     assert!(secrets.read(&pair(ACME), first).await.is_ok());
     let lost = secrets.read(&pair(ACME), second).await;

@@ -7,12 +7,15 @@ use std::time::Duration;
 use keybaton_adapters::secrets::vault::{CredentialSource, Login, Role, VaultSecrets};
 use keybaton_messages::SecretVersion;
 use keybaton_ports::{Denial, Secret, SecretStore};
+use keybaton_servers::Vault;
 use keybaton_tests::conformance::records::{label, pair};
 use keybaton_tests::conformance::secrets::{meta, secret};
-use keybaton_tests::harness::{VaultServer, soon};
+use keybaton_tests::harness::soon;
 use serde_json::{Value, json};
 
-use super::{given, is_denied, new_prefix, shared, store, token_of, why, write_policies};
+use super::{
+    ask, given, is_denied, must, new_prefix, shared, store, token_of, why, write_policies,
+};
 
 const ACME: &str = "acme";
 
@@ -20,15 +23,15 @@ const ACME: &str = "acme";
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// An AppRole with the rotator's policy; its name is the prefix.
-fn approle(server: &VaultServer, prefix: &str, role: Value) -> Login {
-    let admin = server.admin();
+fn approle(server: &Vault, prefix: &str, role: Value) -> Login {
     // It may be enabled already.
-    drop(admin.ask("POST", "sys/auth/approle", Some(json!({ "type": "approle" }))));
+    let enable = Some(json!({ "type": "approle" }));
+    drop(ask(server, server.root_token(), "POST", "sys/auth/approle", enable));
     let mut role = role;
     role["token_policies"] = json!(write_policies(server, prefix, &[ACME], Role::Rotator));
-    admin.must("POST", &format!("auth/approle/role/{prefix}"), Some(role));
-    let id = admin.must("GET", &format!("auth/approle/role/{prefix}/role-id"), None);
-    let secret_id = admin.must("POST", &format!("auth/approle/role/{prefix}/secret-id"), None);
+    must(server, "POST", &format!("auth/approle/role/{prefix}"), Some(role));
+    let id = must(server, "GET", &format!("auth/approle/role/{prefix}/role-id"), None);
+    let secret_id = must(server, "POST", &format!("auth/approle/role/{prefix}/secret-id"), None);
     let secret_id = secret_id["data"]["secret_id"].as_str().expect("an id");
     Login::AppRole {
         mount: "approle".to_owned(),
@@ -40,14 +43,14 @@ fn approle(server: &VaultServer, prefix: &str, role: Value) -> Login {
 }
 
 /// Every token of the role, as Vault describes it.
-fn tokens_of(server: &VaultServer, prefix: &str) -> Vec<Value> {
-    let admin = server.admin();
-    let listed = admin.must("LIST", "auth/token/accessors", None);
+fn tokens_of(server: &Vault, prefix: &str) -> Vec<Value> {
+    let listed = must(server, "LIST", "auth/token/accessors", None);
     let accessors = listed["data"]["keys"].as_array().expect("a list").clone();
     let look = |accessor: &Value| {
         let body = json!({ "accessor": accessor });
         // It may end between the two questions.
-        let (status, said) = admin.ask("POST", "auth/token/lookup-accessor", Some(body));
+        let (status, said) =
+            ask(server, server.root_token(), "POST", "auth/token/lookup-accessor", Some(body));
         (status == 200).then(|| said["data"].clone())
     };
     let is_ours = |token: &Value| token["meta"]["role_name"] == prefix;
@@ -55,11 +58,11 @@ fn tokens_of(server: &VaultServer, prefix: &str) -> Vec<Value> {
 }
 
 /// Revokes all of them.
-fn revoke_all(server: &VaultServer, prefix: &str) -> usize {
+fn revoke_all(server: &Vault, prefix: &str) -> usize {
     let tokens = tokens_of(server, prefix);
     for token in &tokens {
         let body = json!({ "accessor": token["accessor"] });
-        server.admin().must("POST", "auth/token/revoke-accessor", Some(body));
+        must(server, "POST", "auth/token/revoke-accessor", Some(body));
     }
     tokens.len()
 }
@@ -173,7 +176,7 @@ async fn a_given_token_that_was_revoked_is_refused_until_somebody_gives_another(
     let token = token_of(server, &prefix, &[ACME], Role::Rotator);
     let secrets = store(server, &prefix, given(&token));
     let version = put_one(&secrets).await;
-    server.admin().must("POST", "auth/token/revoke", Some(json!({ "token": token })));
+    must(server, "POST", "auth/token/revoke", Some(json!({ "token": token })));
     let read = secrets.read(&pair(ACME), version).await;
     assert!(is_denied(&read, Denial::Admin));
     let text = why(read);
@@ -199,7 +202,7 @@ async fn a_token_file_is_read_again_when_its_token_has_ended() {
     let login = Login::Token(CredentialSource::File(path.clone()));
     let secrets = store(server, &prefix, login);
     let version = put_one(&secrets).await;
-    server.admin().must("POST", "auth/token/revoke", Some(json!({ "token": first })));
+    must(server, "POST", "auth/token/revoke", Some(json!({ "token": first })));
     assert!(is_denied(&secrets.read(&pair(ACME), version).await, Denial::Admin));
     write_token(&path, &token_of(server, &prefix, &[ACME], Role::Rotator));
     assert!(secrets.read(&pair(ACME), version).await.is_ok());
@@ -211,7 +214,7 @@ async fn a_token_that_ends_soon_is_refused_before_a_key_is_issued() {
     let prefix = new_prefix();
     let policies = write_policies(server, &prefix, &[ACME], Role::Rotator);
     let body = json!({ "policies": policies, "ttl": "200s", "renewable": false });
-    let made = server.admin().must("POST", "auth/token/create", Some(body));
+    let made = must(server, "POST", "auth/token/create", Some(body));
     let token = made["auth"]["client_token"].as_str().expect("a token");
     let secrets = store(server, &prefix, given(token));
     let text = why(secrets.preflight(&pair(ACME)).await);

@@ -8,7 +8,7 @@ use keybaton_tests::conformance::records::{label, pair};
 use keybaton_tests::conformance::secrets::{meta, secret};
 use serde_json::json;
 
-use super::{given, is_busy, is_denied, new_prefix, path, shared, store, why};
+use super::{ask, given, is_busy, is_denied, must, new_prefix, path, shared, store, why};
 
 const ACME: &str = "acme";
 
@@ -27,7 +27,7 @@ async fn a_version_that_is_held_outlives_any_number_of_others() {
     }
     let read = secrets.read(&pair(ACME), first).await.expect("still there");
     assert!(read.secret.is_same(&secret("sk-held")));
-    let said = server.admin().must("GET", &path("metadata", &prefix, ACME), None);
+    let said = must(server, "GET", &path("metadata", &prefix, ACME), None);
     assert_eq!(said["data"]["max_versions"], 128, "more room was made, since 64 were not enough");
     assert_eq!(said["data"]["current_version"], u64::from(OTHERS) + 1);
 }
@@ -62,7 +62,7 @@ async fn what_somebody_else_writes_beside_ours_is_neither_ours_nor_in_the_way() 
     let one = meta(&pair(ACME), Some(label(1)), "key_1");
     let first = secrets.put(&one, &secret("sk-one")).await.expect("stored");
     let foreign = json!({ "data": { "value": "sk-foreign", "n": 1 }, "options": { "cas": 1 } });
-    server.admin().must("POST", &path("data", &prefix, ACME), Some(foreign));
+    must(server, "POST", &path("data", &prefix, ACME), Some(foreign));
     let two = meta(&pair(ACME), Some(label(2)), "key_2");
     let third = secrets.put(&two, &secret("sk-two")).await.expect("stored");
     assert_eq!((first.0, third.0), (1, 3));
@@ -82,9 +82,9 @@ async fn a_version_of_another_pair_is_corrupt_where_it_does_not_belong() {
     let secrets = store(server, &prefix, given(server.root_token()));
     let theirs = meta(&pair("umbrella"), Some(label(1)), "key_1");
     secrets.put(&theirs, &secret("sk-theirs")).await.expect("stored");
-    let said = server.admin().must("GET", &path("data", &prefix, "umbrella"), None);
+    let said = must(server, "GET", &path("data", &prefix, "umbrella"), None);
     let copied = json!({ "data": said["data"]["data"], "options": { "cas": 0 } });
-    server.admin().must("POST", &path("data", &prefix, ACME), Some(copied));
+    must(server, "POST", &path("data", &prefix, ACME), Some(copied));
     let read = secrets.read(&pair(ACME), SecretVersion(1)).await;
     assert!(is_denied(&read, Denial::Corrupt), "{}", why(read));
     let found = secrets.find(&pair(ACME), &label(1)).await;
@@ -99,13 +99,13 @@ async fn a_version_that_a_person_deleted_is_not_called_destroyed() {
     let one = meta(&pair(ACME), Some(label(1)), "key_1");
     let version = secrets.put(&one, &secret("sk-one")).await.expect("stored");
     let versions = || Some(json!({ "versions": [1] }));
-    server.admin().must("POST", &path("delete", &prefix, ACME), versions());
+    must(server, "POST", &path("delete", &prefix, ACME), versions());
     let read = secrets.read(&pair(ACME), version).await;
     assert!(is_busy(&read), "it is not destroyed: somebody could bring it back");
     let text = why(read);
     assert!(text.contains("vault kv undelete"), "{text}");
     assert_eq!(secrets.list(&pair(ACME)).await, Ok(Vec::new()));
-    server.admin().must("POST", &path("undelete", &prefix, ACME), versions());
+    must(server, "POST", &path("undelete", &prefix, ACME), versions());
     assert!(secrets.read(&pair(ACME), version).await.is_ok());
 }
 
@@ -117,19 +117,20 @@ async fn a_path_takes_no_write_without_a_check_and_keeps_what_people_noted() {
     let one = meta(&pair(ACME), Some(label(1)), "key_1");
     secrets.put(&one, &secret("sk-one")).await.expect("stored");
     let blind = json!({ "data": { "value": "sk-blind" } });
-    let (status, _) = server.admin().ask("POST", &path("data", &prefix, ACME), Some(blind));
+    let (status, _) =
+        ask(server, server.root_token(), "POST", &path("data", &prefix, ACME), Some(blind));
     assert_eq!(status, 400, "a write without a check is refused");
     let noted = json!({ "custom_metadata": { "owner": "team a" } });
-    server.admin().must("POST", &path("metadata", &prefix, ACME), Some(noted));
+    must(server, "POST", &path("metadata", &prefix, ACME), Some(noted));
     let witness = Witness { rev: Rev(30), epoch: Epoch(3), active: Some(Version(7)) };
     secrets.put_witness(&pair(ACME), witness).await.expect("written");
-    let said = server.admin().must("GET", &path("metadata", &prefix, ACME), None);
+    let said = must(server, "GET", &path("metadata", &prefix, ACME), None);
     let expected =
         json!({ "kb_rev": "30", "kb_epoch": "3", "kb_active_v": "7", "owner": "team a" });
     assert_eq!(said["data"]["custom_metadata"], expected);
     assert_eq!(said["data"]["max_versions"], 64);
     assert_eq!(said["data"]["cas_required"], true);
-    let said = server.admin().must("GET", &path("data", &prefix, ACME), None);
+    let said = must(server, "GET", &path("data", &prefix, ACME), None);
     let data = said["data"]["data"].as_object().expect("an object");
     for (name, value) in [("tenant_id", "acme"), ("provider_key_id", "key_1"), ("value", "sk-one")]
     {
@@ -142,12 +143,9 @@ async fn a_path_takes_no_write_without_a_check_and_keeps_what_people_noted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mount_that_ends_versions_by_the_clock_is_refused_before_a_key_is_issued() {
     let Some(server) = shared() else { return };
-    let options = json!({ "type": "kv", "options": { "version": "2" } });
-    server.admin().must("POST", "sys/mounts/ending", Some(options));
-    let ending = || Some(json!({ "delete_version_after": "720h" }));
-    while server.admin().ask("POST", "ending/config", ending()).0 >= 300 {
-        std::thread::yield_now();
-    }
+    server.mount_kv("ending").expect("mounted");
+    let ending = json!({ "delete_version_after": "720h" });
+    must(server, "POST", "ending/config", Some(ending));
     let mut settings = super::settings(server, "p", given(server.root_token()));
     "ending".clone_into(&mut settings.mount);
     let secrets = keybaton_adapters::secrets::vault::VaultSecrets::new(settings).expect("fits");

@@ -16,8 +16,8 @@ const EVENTUALLY: Duration = Duration::from_secs(20);
 /// Runs every case of the port `EventBus`.
 #[macro_export]
 macro_rules! bus_conformance {
-    ($open:path) => {
-        $crate::conformance_cases! { bus, $open =>
+    ($open:path $(, $there:ident)?) => {
+        $crate::conformance_cases! { bus, $open $(, $there)? =>
             every_reader_gets_the_events_of_its_tenant
             what_is_published_twice_is_heard_once_or_twice
             no_event_of_another_tenant_arrives

@@ -7,9 +7,7 @@ mod binary;
 mod bus;
 mod puppet;
 mod recorder;
-mod redis;
 mod strings;
-mod vault;
 mod wait;
 mod world;
 
@@ -21,8 +19,6 @@ pub use bus::{DeadBus, HeardBus};
 pub use keybaton_oracle::hunt::{Find, Hunt};
 pub use puppet::{Deed, Keeps, Puppet, Risk, Role};
 pub use recorder::Recorder;
-pub use redis::RedisServer;
 pub use strings::{Cue, Place, Seen, Strings};
-pub use vault::{VaultCaller, VaultServer};
 pub use wait::{PATIENCE, soon};
 pub use world::{PROVIDER, Setup, StandIn, World, phase_name, policy};

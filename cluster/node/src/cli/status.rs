@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
-use keybaton::{NodeStatus, PairStatus, read_status};
+use keybaton::{KeyStatus, NodeStatus, PairStatus, read_status};
 
 use super::super::demo::Output;
 use super::node_dir;
@@ -77,6 +77,9 @@ fn text(dir: &Path, status: &NodeStatus) -> String {
     }
     let _ = writeln!(text, "{table}");
     for pair in &status.pairs {
+        for key in pair.versions.iter().filter(|key| is_alive(key)) {
+            let _ = writeln!(text, "{} {}", pair.pair, shown(key, status.at_ms));
+        }
         for owed in &pair.obligations {
             let _ = writeln!(text, "{} owes: {owed}", pair.pair);
         }
@@ -91,6 +94,31 @@ fn text(dir: &Path, status: &NodeStatus) -> String {
         if let Some(why) = &pair.stopped {
             let _ = writeln!(text, "{} IS STOPPED: {why}", pair.pair);
         }
+    }
+    text
+}
+
+/// Whether the provider may still accept its key.
+fn is_alive(key: &KeyStatus) -> bool {
+    key.provider_key_id.is_some() && !matches!(key.status.as_str(), "REVOKED" | "GONE")
+}
+
+fn shown(key: &KeyStatus, now_ms: u64) -> String {
+    let KeyStatus { version, status, .. } = key;
+    let mut text = format!("v{version}: {status}");
+    if let Some(secret) = key.secret {
+        let _ = write!(text, ", secret s{secret}");
+    }
+    if let Some(id) = &key.provider_key_id {
+        let _ = write!(text, ", key {id}");
+    }
+    if let Some(at) = key.issued_at_ms {
+        let ago = Duration::from_secs(now_ms.saturating_sub(at) / 1000);
+        let _ = write!(text, ", issued {ago:?} ago");
+    }
+    if let Some(at) = key.expires_at_ms {
+        let left = Duration::from_secs(at.saturating_sub(now_ms) / 1000);
+        let _ = write!(text, ", ends by itself in {left:?}");
     }
     text
 }
