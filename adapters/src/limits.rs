@@ -147,3 +147,15 @@ pub const REDIS_CLAIM_AFTER: Duration = Duration::from_secs(30);
 
 /// Longest password for Redis, in bytes: twice a SHA-512 in hexadecimal form.
 pub const REDIS_PASSWORD_BYTES_MAX: usize = 256;
+
+/// Most changes that one pipeline to Redis carries, and most operations of one change. Redis does
+/// nothing else while it carries one out; a hundred take a few milliseconds, and the sync that they
+/// share has become cheap by then.
+pub const REDIS_BATCH_MAX: usize = 128;
+
+/// Longest wait for Redis as a journal. A write takes a sync, with replicas theirs too; after ten
+/// seconds the server is taken to be away, as long as for Postgres.
+pub const REDIS_JOURNAL_ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// Tasks that one question about a list of them names, so that Redis and the answer stay small.
+pub const REDIS_TASKS_PER_QUESTION: usize = 256;

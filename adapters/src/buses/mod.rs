@@ -1,7 +1,7 @@
 //! Event buses.
 
 mod local;
-mod redis;
+pub(crate) mod redis;
 
 pub use local::LocalBus;
 pub use redis::{

@@ -1,12 +1,17 @@
 //! Journals: of pair records, and of tasks and their steps.
 
+mod book;
 mod postgres;
+mod queue;
 mod redb;
+mod redis;
 mod stop;
 mod tasks;
+mod wanted;
 
 pub use postgres::{PostgresJournal, PostgresTaskJournal};
 pub use redb::{RedbJournal, SealedRecords};
+pub use redis::{AcceptedLoss, Durability, RedisJournalSettings, RedisStore, RedisStoreError};
 pub use tasks::RedbTaskJournal;
 
 pub(crate) use redb::Pairs;

@@ -1,23 +1,10 @@
-//! What a Postgres store says about itself: its id, its deployment, and proof that the master key
-//! fits. Founded by whoever comes first.
+//! What a Postgres store says about itself, founded by whoever comes first.
 
 use deadpool_postgres::Client;
 use keybaton_messages::DeploymentId;
-use keybaton_ports::Entropy;
-use serde::{Deserialize, Serialize};
 
 use crate::postgres::PostgresError;
-use crate::store::{Broken, MasterKey, Place, Sealer, SystemEntropy, Whose};
-
-const IDENTITY_SCHEMA: u16 = 1;
-const PLACE: Place<'static> =
-    Place { table: "meta", key: b"identity", clear: &[], schema: IDENTITY_SCHEMA };
-
-/// Sealed: opens only with the right master key.
-#[derive(Serialize, Deserialize)]
-struct Sealed {
-    deployment: DeploymentId,
-}
+use crate::store::{Broken, Founding, MasterKey, Sealer, recognise};
 
 /// An opened store's identity.
 pub(crate) struct Identity {
@@ -46,12 +33,7 @@ pub(crate) async fn identify(
 
 async fn found(client: &Client, master: MasterKey, read: &str) -> Result<Identity, PostgresError> {
     let failed = |error: tokio_postgres::Error| PostgresError::from_statement(&error);
-    let store_id = SystemEntropy.bytes16();
-    let deployment = DeploymentId::from_digest(&SystemEntropy.bytes16());
-    let sealer = Sealer::new(master, store_id);
-    let sealed = sealer
-        .seal_value(Whose::Store, &PLACE, &Sealed { deployment: deployment.clone() })
-        .expect("a deployment id is short");
+    let Founding { store_id, sealer, deployment, sealed } = Founding::new(master);
     let insert = "insert into keybaton.meta (store_id, identity) values ($1, $2)
         on conflict do nothing";
     if client.execute(insert, &[&&store_id[..], &sealed]).await.map_err(failed)? == 1 {
@@ -67,12 +49,11 @@ fn open(row: &tokio_postgres::Row, master: MasterKey) -> Result<Identity, Postgr
         .get::<_, &[u8]>(0)
         .try_into()
         .map_err(|_| PostgresError::Corrupt("its store id is unreadable".into()))?;
-    let sealer = Sealer::new(master, store_id);
-    let sealed: Sealed =
-        sealer.open_value(Whose::Store, &PLACE, row.get(1)).map_err(|broken| match broken {
-            Broken::Key => PostgresError::WrongKey,
-            other => PostgresError::Corrupt(other.to_string()),
-        })?;
+    let opened = recognise(master, store_id, row.get(1));
+    let (sealer, deployment) = opened.map_err(|broken| match broken {
+        Broken::Key => PostgresError::WrongKey,
+        other => PostgresError::Corrupt(other.to_string()),
+    })?;
     let time_ms = u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
-    Ok(Identity { sealer, deployment: sealed.deployment, time_ms, store_id })
+    Ok(Identity { sealer, deployment, time_ms, store_id })
 }

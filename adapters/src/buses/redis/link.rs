@@ -1,20 +1,27 @@
 //! One connection for questions that are answered at once, and what an answer's absence means.
 //!
-//! **Invariant:** no call takes longer than [`REDIS_CONNECT_MAX`] twice and [`REDIS_ANSWER_MAX`]
-//! once, whether the server is gone, stopped or slow: whoever publishes is not held up by hints.
+//! **Invariant:** no call takes longer than [`REDIS_CONNECT_MAX`] twice and its wait for an answer
+//! once ([`REDIS_ANSWER_MAX`] for a single question), whether the server is gone, stopped or slow:
+//! whoever publishes is not held up by hints.
 
 use std::time::Duration;
 
 use keybaton_ports::{Denial, Refusal};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError,
+    RedisResult, Value,
+};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::limits::{REDIS_ANSWER_MAX, REDIS_CONNECT_MAX, REDIS_RECONNECT_AFTER};
 
+/// What a server says that has become a replica.
+const MOVED: &str = "READONLY";
+
 /// The connection that all short questions of a bus share.
-pub(super) struct Link {
+pub(crate) struct Link {
     client: Client,
     state: Mutex<State>,
 }
@@ -29,7 +36,7 @@ struct State {
 }
 
 impl Link {
-    pub(super) fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         Self { client, state: Mutex::default() }
     }
 
@@ -38,13 +45,33 @@ impl Link {
     }
 
     /// Asks one question.
-    pub(super) async fn ask<T: FromRedisValue>(&self, question: &Cmd) -> Result<T, Refusal> {
+    pub(crate) async fn ask<T: FromRedisValue>(&self, question: &Cmd) -> Result<T, Refusal> {
         let (number, mut connection) = self.connection().await?;
         let (answer, is_broken) = ask_on(&mut connection, question, REDIS_ANSWER_MAX).await;
         if is_broken {
             self.drop_connection(number).await;
         }
         answer
+    }
+
+    /// Asks several questions on one connection, in order, and waits so long for all answers. A
+    /// question that the server refuses is answered with its error, the others as usual.
+    pub(crate) async fn ask_all(
+        &self,
+        questions: &Pipeline,
+        wait: Duration,
+    ) -> Result<Vec<Value>, Refusal> {
+        let (number, mut connection) = self.connection().await?;
+        let answers = timeout(wait, questions.query_async(&mut connection)).await;
+        let (answers, mut is_broken) = settle::<Vec<Value>>(answers.ok(), wait);
+        if let Ok(answers) = &answers {
+            let is_moved = |answer: &Value| matches!(answer, Value::ServerError(error) if error.code() == MOVED);
+            is_broken = answers.iter().any(is_moved);
+        }
+        if is_broken {
+            self.drop_connection(number).await;
+        }
+        answers
     }
 
     async fn connection(&self) -> Result<(u64, MultiplexedConnection), Refusal> {
@@ -104,22 +131,27 @@ pub(super) async fn ask_on<T: FromRedisValue>(
     question: &Cmd,
     wait: Duration,
 ) -> (Result<T, Refusal>, bool) {
-    match timeout(wait, question.query_async(connection)).await {
-        Ok(Ok(answer)) => (Ok(answer), false),
-        Ok(Err(error)) => {
+    settle(timeout(wait, question.query_async(connection)).await.ok(), wait)
+}
+
+/// What came within the wait; also says whether the connection is of no more use.
+fn settle<T>(answer: Option<RedisResult<T>>, wait: Duration) -> (Result<T, Refusal>, bool) {
+    match answer {
+        Some(Ok(answer)) => (Ok(answer), false),
+        Some(Err(error)) => {
             let refusal = refused(&error);
             // A server that became a replica is asked again where the primary is now.
-            let is_moved = error.code() == Some("READONLY");
+            let is_moved = error.code() == Some(MOVED);
             let is_broken = is_moved || matches!(refusal, Refusal::Unknown { .. });
             (Err(refusal), is_broken)
         }
-        Err(_) => (Err(Refusal::unknown(format!("no answer from redis in {wait:?}"))), true),
+        None => (Err(Refusal::unknown(format!("no answer from redis in {wait:?}"))), true),
     }
 }
 
 /// What an error says about whether something happened. Only the code counts: the texts differ
 /// between Redis and Valkey, and may repeat arguments.
-fn refused(error: &RedisError) -> Refusal {
+pub(crate) fn refused(error: &RedisError) -> Refusal {
     if error.kind() == ErrorKind::AuthenticationFailed {
         return denied_user("redis refuses the user or the password");
     }

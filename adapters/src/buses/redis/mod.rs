@@ -16,7 +16,7 @@
 mod acl;
 mod entry;
 mod group;
-mod link;
+pub(crate) mod link;
 mod reader;
 mod settings;
 

@@ -140,7 +140,7 @@ impl RedisSettings {
     }
 
     /// The client of the library, which connects when it is asked to.
-    pub(super) fn client(&self) -> Result<Client, RedisSettingsError> {
+    pub(crate) fn client(&self) -> Result<Client, RedisSettingsError> {
         let mut redis = self.info.redis_settings().clone().set_skip_set_lib_name();
         if let Some(user) = &self.user {
             redis = redis.set_username(user);

@@ -16,8 +16,7 @@
 //! **Invariant:** "already applied" is answered only after a commit of its own, so that it holds on
 //! the standby too.
 
-mod book;
-mod queue;
+mod attempt;
 mod read;
 mod rows;
 mod tasks;
@@ -37,12 +36,12 @@ use keybaton_rotation::AuditEntry;
 use tokio_postgres::Row;
 
 use crate::SystemClock;
+use crate::journals::book::Named;
+use crate::journals::queue::{Done, Marks, Op, Queue};
 use crate::journals::redb::pairs::{Corrupt, PairState};
 use crate::postgres::{Pool, Value, discard, written};
 use crate::store::{Down, Sealer};
 
-use book::Named;
-use queue::{Done, Marks, Op, Queue};
 use rows::{open_body, open_event, open_head, read_bytes, read_pair, signed, unsigned};
 pub use tasks::PostgresTaskJournal;
 

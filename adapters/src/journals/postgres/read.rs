@@ -1,23 +1,22 @@
 //! Reading what one transaction needs, behind the locks of its pairs, in one round trip.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use deadpool_postgres::Client;
 use futures::try_join;
 use keybaton_messages::{Fingerprint, GrantId, Incarnation, NodeId, PairId, Version};
-use keybaton_rotation::{AuditKind, Guard};
 use tokio_postgres::{Error, Row};
 
-use crate::audit::word_of;
+use crate::journals::book::{Book, ClaimKey, Fact, Page};
 use crate::journals::postgres::Shared;
-use crate::journals::postgres::book::{Book, ClaimKey, Fact, Page, claims_of};
-use crate::journals::postgres::queue::Op;
 use crate::journals::postgres::rows::{
     Beside, lock_of, open_head, open_stored, read_bytes, read_node, read_pair, unsigned,
 };
+use crate::journals::queue::Op;
 use crate::journals::redb::pairs::{Corrupt, PairState};
 use crate::journals::redb::rows::HeldGrant;
+use crate::journals::wanted::Wanted;
 use crate::postgres::Value;
 use crate::store::Sealer;
 
@@ -48,67 +47,6 @@ const CLAIMS: &str = "select w.tenant, w.provider, w.v, w.provider_key_id, null:
 const FACTS: &str = "select f.tenant, f.provider, f.kind, f.dedupe
     from unnest($1::text[], $2::text[], $3::text[], $4::text[]) as a(tenant, provider, kind, dedupe)
     join keybaton.audit f using (tenant, provider, kind, dedupe)";
-
-/// What the operations of one transaction name.
-#[derive(Default)]
-struct Wanted {
-    pairs: BTreeSet<PairId>,
-    writers: BTreeSet<NodeId>,
-    keys: Vec<(String, String)>,
-    secrets: Vec<Vec<u8>>,
-    facts: Vec<Fact>,
-}
-
-impl Wanted {
-    fn add(&mut self, op: &Op, is_thorough: bool) {
-        match op {
-            Op::Commit(transaction) => {
-                let record = &transaction.record;
-                let pair = &record.pair;
-                self.pairs.insert(pair.clone());
-                self.writers.insert(transaction.by.node.clone());
-                for guard in &transaction.guards {
-                    if let Guard::KeyUnclaimed { version, key_id, fp } = guard {
-                        let claims = claims_of(transaction, *version, Some(key_id), fp.as_ref());
-                        self.claim(claims.into_iter().map(|(claim, _)| claim));
-                    }
-                }
-                // What no guard asks for is claimed by the unique indexes; only when they refuse
-                // is it worth to find out whose it is.
-                for (version, entry) in record.versions.iter().filter(|_| is_thorough) {
-                    let (key, fp) = (entry.key_id.as_ref(), entry.fp.as_ref());
-                    let claims = claims_of(transaction, *version, key, fp);
-                    self.claim(claims.into_iter().map(|(claim, _)| claim));
-                }
-                for entry in &transaction.audit {
-                    self.facts.push((pair.clone(), word_of(entry.kind), entry.dedupe.clone()));
-                }
-            }
-            Op::Grant(named) | Op::Return(named) => {
-                let is_grant = matches!(op, Op::Grant(_));
-                let kind = if is_grant { AuditKind::Granted } else { AuditKind::GrantReturned };
-                self.pairs.insert(named.pair.clone());
-                self.writers.insert(named.life.node.clone());
-                self.facts.push((named.pair.clone(), word_of(kind), named.id.to_string()));
-            }
-            Op::Audit(pair, entry) => {
-                self.pairs.insert(pair.clone());
-                self.facts.push((pair.clone(), word_of(entry.kind), entry.dedupe.clone()));
-            }
-        }
-    }
-
-    fn claim(&mut self, claims: impl Iterator<Item = ClaimKey>) {
-        for claim in claims {
-            match claim {
-                ClaimKey::Key(provider, key) => {
-                    self.keys.push((provider.as_str().to_owned(), key.as_str().to_owned()));
-                }
-                ClaimKey::Secret(Fingerprint(bytes)) => self.secrets.push(bytes.to_vec()),
-            }
-        }
-    }
-}
 
 struct Found {
     lives: Vec<Row>,
@@ -146,7 +84,16 @@ async fn ask(client: &Client, wanted: &Wanted) -> Result<Found, Error> {
     let writers: Vec<_> = wanted.writers.iter().map(NodeId::as_str).collect();
     let tenants: Vec<_> = wanted.pairs.iter().map(|pair| pair.tenant.as_str()).collect();
     let providers: Vec<_> = wanted.pairs.iter().map(|pair| pair.provider.as_str()).collect();
-    let (at, keys): (Vec<_>, Vec<_>) = wanted.keys.iter().map(|(at, key)| (at, key)).unzip();
+    let (mut at, mut keys, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
+    for claim in &wanted.claims {
+        match claim {
+            ClaimKey::Key(provider, key) => {
+                at.push(provider.as_str());
+                keys.push(key.as_str());
+            }
+            ClaimKey::Secret(Fingerprint(bytes)) => secrets.push(&bytes[..]),
+        }
+    }
     let of: Vec<_> = wanted.facts.iter().map(|fact| fact.0.tenant.as_str()).collect();
     let with: Vec<_> = wanted.facts.iter().map(|fact| fact.0.provider.as_str()).collect();
     let kinds: Vec<_> = wanted.facts.iter().map(|fact| fact.1.as_str()).collect();
@@ -160,7 +107,7 @@ async fn ask(client: &Client, wanted: &Wanted) -> Result<Found, Error> {
     let facts = client.prepare_cached(FACTS).await?;
     let of_pairs: [Value; 2] = [&tenants, &providers];
     let of_facts: [Value; 4] = [&of, &with, &kinds, &dedupes];
-    let of_claims: [Value; 3] = [&at, &keys, &wanted.secrets];
+    let of_claims: [Value; 3] = [&at, &keys, &secrets];
     let (locks, writers): ([Value; 1], [Value; 1]) = ([&locks], [&writers]);
     // Sent one behind the other, answered in this order: each statement sees what was committed
     // before the locks were there.

@@ -20,8 +20,8 @@ use tokio_postgres::Row;
 
 use crate::journals::postgres::rows::{signed, unsigned};
 use crate::journals::tasks::rows::{
-    EntryHead, Kind, check_size, checkpoint_of, clear_number, has_checkpoint, open_entry,
-    open_task, point, seal_entry, seal_task,
+    EntryHead, Kind, check_size, checkpoint_of, clear_number, corrupt, has_checkpoint,
+    open_entry_of, open_task, point, seal_entry, seal_task,
 };
 use crate::limits::{
     ENTRIES_BEHIND_CHECKPOINT_KEPT, ENTRIES_BEHIND_CHECKPOINT_MAX, TASK_LIVES_KEPT,
@@ -157,14 +157,8 @@ impl PostgresTaskJournal {
         bytes: &[u8],
         index: Option<u64>,
     ) -> Result<Entry, TaskError> {
-        let head = EntryHead::read(bytes).ok_or_else(|| corrupt(Broken::Foreign))?;
-        let is_ours = head.born == task.born
-            && head.epoch <= task.epoch
-            && index.is_none_or(|index| index == head.index);
-        if !is_ours {
-            return Err(TaskError::Corrupt("an entry stands in a wrong place".into()));
-        }
-        open_entry(&self.sealer, key, head, bytes).map_err(corrupt)
+        let opened = open_entry_of(&self.sealer, key, (task.born, task.epoch), bytes, index)?;
+        Ok(opened.1)
     }
 
     /// The entries from index `from` on, oldest first, without a hole up to the end that `task`
@@ -391,8 +385,4 @@ fn found(row: &Row) -> Option<Found> {
         spec,
         state: row.get(7),
     })
-}
-
-fn corrupt(broken: Broken) -> TaskError {
-    TaskError::Corrupt(broken.to_string())
 }

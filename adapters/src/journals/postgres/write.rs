@@ -9,7 +9,7 @@ use keybaton_messages::{PairId, Rev};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Statement};
 
-use crate::journals::postgres::book::{Book, Page};
+use crate::journals::book::{Book, Page};
 use crate::journals::postgres::rows::{
     seal_body, seal_event, seal_head, seal_record, signed, word,
 };

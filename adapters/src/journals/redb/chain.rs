@@ -69,10 +69,12 @@ impl Shared {
 }
 
 /// Facts are named by a digest: kinds and dedupe texts have no bound that a key would need.
+pub(crate) fn fact_digest(kind: &str, dedupe: &str) -> [u8; 32] {
+    FingerprintKey::new([0; 32]).digest(b"fact", &[kind.as_bytes(), dedupe.as_bytes()])
+}
+
 fn fact_key(pair: &PairId, kind: &str, dedupe: &str) -> RowKey {
-    let digest =
-        FingerprintKey::new([0; 32]).digest(b"fact", &[kind.as_bytes(), dedupe.as_bytes()]);
-    RowKey::pair(pair).bytes(&digest)
+    RowKey::pair(pair).bytes(&fact_digest(kind, dedupe))
 }
 
 /// The record of a grant, or of its return.

@@ -177,6 +177,28 @@ pub(crate) fn open_entry(
     sealer.open_value(whose(key), &entry_place(&clear), &row[..sealed])
 }
 
+/// Opens bytes that should be an entry of a task (entry `index`, if that is known) which has this
+/// life and was claimed up to this epoch.
+pub(crate) fn open_entry_of(
+    sealer: &Sealer,
+    key: &TaskKey,
+    (born, epoch): (u64, TaskEpoch),
+    row: &[u8],
+    index: Option<u64>,
+) -> Result<(EntryHead, Entry), TaskError> {
+    let head = EntryHead::read(row).ok_or_else(|| corrupt(Broken::Foreign))?;
+    let is_ours =
+        head.born == born && head.epoch <= epoch && index.is_none_or(|index| index == head.index);
+    if !is_ours {
+        return Err(TaskError::Corrupt("an entry stands in a wrong place".into()));
+    }
+    Ok((head, open_entry(sealer, key, head, row).map_err(corrupt)?))
+}
+
+pub(crate) fn corrupt(broken: Broken) -> TaskError {
+    TaskError::Corrupt(broken.to_string())
+}
+
 fn entry_place(clear: &[u8]) -> Place<'_> {
     Place { table: ENTRIES_NAME, key: &[], clear, schema: ENTRY_SCHEMA }
 }

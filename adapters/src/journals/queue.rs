@@ -1,26 +1,47 @@
-//! The queue in front of the database: whoever waits is written together with everybody else who
-//! waits, in one transaction.
+//! The queue in front of a database that others write to as well: whoever waits is written together
+//! with everybody else who waits, in one transaction.
 //!
 //! **Invariant:** an operation that fails by itself does not take the others with it: after a
 //! refusal by the server, each one is carried out alone.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use keybaton_messages::{PairId, Rev};
-use keybaton_ports::{Clock, CommitError, Denial, GrantError, Refusal, Standing, Transaction};
+use keybaton_ports::{CommitError, Denial, GrantError, Refusal, Standing, Transaction};
 use keybaton_rotation::AuditEntry;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::journals::postgres::Shared;
-use crate::journals::postgres::book::{Book, Named};
-use crate::journals::postgres::read::read;
-use crate::journals::postgres::rows::signed;
-use crate::journals::postgres::write::{End, write};
+use crate::journals::book::{Book, Named};
 use crate::journals::redb::pairs::Corrupt;
-use crate::limits::{POSTGRES_BATCH_MAX, WRITE_QUEUE_MAX};
-use crate::postgres::{discard, is_refused_write, why};
+use crate::limits::WRITE_QUEUE_MAX;
 use crate::store::{Down, is_time_stale};
+
+/// Carries out operations in one transaction.
+pub(super) trait Database: Send + Sync + 'static {
+    /// What it is called.
+    const NAME: &'static str;
+
+    /// Most operations that one transaction carries.
+    const BATCH_MAX: usize;
+
+    /// Reads what the operations name, applies them in order and writes what they changed, all of
+    /// it or nothing. `is_thorough`: also what the database itself would refuse is looked up, so
+    /// that the refusal can be told.
+    fn attempt(
+        &self,
+        ops: &[&Op],
+        is_thorough: bool,
+    ) -> impl Future<Output = Result<Vec<Done>, Failure>> + Send;
+}
+
+/// Why a transaction as a whole was not written, or nobody knows.
+pub(super) enum Failure {
+    Down(Down),
+    /// A constraint or the comparison with what was read.
+    Refused(String),
+}
 
 /// One operation.
 pub(super) enum Op {
@@ -38,7 +59,8 @@ pub(super) enum Done {
 }
 
 impl Op {
-    fn apply(&self, book: &mut Book) -> Done {
+    /// Applies it to what was read.
+    pub(super) fn apply(&self, book: &mut Book) -> Done {
         match self {
             Self::Commit(transaction) => Done::Commit(book.commit(transaction)),
             Self::Grant(named) => Done::Standing(book.grant(named)),
@@ -73,42 +95,45 @@ struct Job {
 }
 
 /// Where operations are put.
-pub(super) struct Queue(mpsc::Sender<Job>);
+pub(super) struct Queue {
+    jobs: mpsc::Sender<Job>,
+    name: &'static str,
+}
 
 impl Queue {
     /// Starts the writer; it ends with the queue.
-    pub(super) fn start(shared: Arc<Shared>) -> Self {
+    pub(super) fn start<D: Database>(database: Arc<D>) -> Self {
         let (sender, mut jobs) = mpsc::channel(WRITE_QUEUE_MAX);
         tokio::spawn(async move {
             let mut batch = Vec::new();
-            while jobs.recv_many(&mut batch, POSTGRES_BATCH_MAX).await > 0 {
-                carry_out(&shared, std::mem::take(&mut batch)).await;
+            while jobs.recv_many(&mut batch, D::BATCH_MAX).await > 0 {
+                carry_out(&*database, std::mem::take(&mut batch)).await;
             }
         });
-        Self(sender)
+        Self { jobs: sender, name: D::NAME }
     }
 
     /// Carries out an operation; it is carried out also when nobody waits for it any more.
     pub(super) async fn submit(&self, op: Op) -> Done {
         let (answer, done) = oneshot::channel();
-        let lost = op.down(Down::Unknown("the writer to postgres ended".into()));
-        if let Err(error) = self.0.try_send(Job { op, answer }) {
-            let why = "too many operations wait for postgres";
-            return error.into_inner().op.down(Down::Unavailable(why.into()));
+        let lost = op.down(Down::Unknown(format!("the writer to {} ended", self.name)));
+        if let Err(error) = self.jobs.try_send(Job { op, answer }) {
+            let why = format!("too many operations wait for {}", self.name);
+            return error.into_inner().op.down(Down::Unavailable(why));
         }
         done.await.unwrap_or(lost)
     }
 }
 
-async fn carry_out(shared: &Shared, jobs: Vec<Job>) {
+async fn carry_out(database: &impl Database, jobs: Vec<Job>) {
     let ops: Vec<_> = jobs.iter().map(|job| &job.op).collect();
-    let answers = match attempt(shared, &ops, false).await {
+    let answers = match database.attempt(&ops, false).await {
         Ok(answers) => answers,
         Err(Failure::Down(down)) => ops.iter().map(|op| op.down(down.clone())).collect(),
         Err(Failure::Refused(_)) => {
             let mut answers = Vec::with_capacity(ops.len());
             for op in ops {
-                answers.push(alone(shared, op).await);
+                answers.push(alone(database, op).await);
             }
             answers
         }
@@ -121,11 +146,11 @@ async fn carry_out(shared: &Shared, jobs: Vec<Job>) {
 
 /// Carries out one operation that the server may refuse. A second try sees what another node
 /// wrote in the meantime.
-async fn alone(shared: &Shared, op: &Op) -> Done {
+async fn alone(database: &impl Database, op: &Op) -> Done {
     const TRIES_MAX: usize = 3;
     let mut refused = String::new();
     for _ in 0..TRIES_MAX {
-        match attempt(shared, &[op], true).await {
+        match database.attempt(&[op], true).await {
             Ok(mut answers) => {
                 return answers.pop().unwrap_or_else(|| op.corrupt("there is no answer".into()));
             }
@@ -136,70 +161,6 @@ async fn alone(shared: &Shared, op: &Op) -> Done {
     op.corrupt(format!("refused to write: {refused}"))
 }
 
-/// Why a transaction as a whole was not written, or nobody knows.
-enum Failure {
-    Down(Down),
-    /// A constraint or the comparison with what was read.
-    Refused(String),
-}
-
-impl Failure {
-    fn not_written(error: &tokio_postgres::Error) -> Self {
-        if is_refused_write(error) {
-            Self::Refused(why(error))
-        } else {
-            Self::Down(Down::Unavailable(why(error)))
-        }
-    }
-}
-
-async fn attempt(shared: &Shared, ops: &[&Op], is_thorough: bool) -> Result<Vec<Done>, Failure> {
-    let pool = &shared.pool;
-    let client = pool.take().await.map_err(Failure::Down)?;
-    let found = pool.in_time(read(&client, shared, ops.iter().copied(), is_thorough)).await;
-    let mut book = match found {
-        Some(Ok(book)) => book,
-        Some(Err(error)) => {
-            discard(client);
-            return Err(Failure::not_written(&error));
-        }
-        None => {
-            discard(client);
-            return Err(Failure::Down(Down::Unavailable(pool.silence())));
-        }
-    };
-    let answers: Vec<_> = ops.iter().map(|op| op.apply(&mut book)).collect();
-    let doubts = pool.doubts();
-    let now = shared.marks.stale(shared.clock.now().0);
-    let end = pool.in_time(write(&client, &shared.sealer, &book, now.map(signed))).await;
-    match end {
-        Some(Ok(End::Committed)) if pool.doubts() == doubts => {
-            shared.marks.written(now);
-            Ok(answers)
-        }
-        Some(Ok(End::Committed)) => {
-            let why = "the wait for the standby was cut short; only the primary has it for sure";
-            Err(Failure::Down(Down::Unknown(why.into())))
-        }
-        Some(Ok(End::Not(error))) => {
-            discard(client);
-            Err(Failure::not_written(&error))
-        }
-        Some(Ok(End::Unknown(error))) => {
-            discard(client);
-            Err(Failure::Down(Down::Unknown(why(&error))))
-        }
-        Some(Err(Corrupt(why))) => {
-            discard(client);
-            Err(Failure::Refused(why))
-        }
-        None => {
-            discard(client);
-            Err(Failure::Down(Down::Unknown(pool.silence())))
-        }
-    }
-}
-
 /// The high-water mark of the clock, which is stored with whatever else is written.
 pub(super) struct Marks(AtomicU64);
 
@@ -208,11 +169,11 @@ impl Marks {
         Self(AtomicU64::new(stored_ms))
     }
 
-    fn stale(&self, now_ms: u64) -> Option<u64> {
+    pub(super) fn stale(&self, now_ms: u64) -> Option<u64> {
         is_time_stale(self.0.load(Ordering::Relaxed), now_ms).then_some(now_ms)
     }
 
-    fn written(&self, now_ms: Option<u64>) {
+    pub(super) fn written(&self, now_ms: Option<u64>) {
         if let Some(now_ms) = now_ms {
             self.0.fetch_max(now_ms, Ordering::Relaxed);
         }

@@ -57,6 +57,8 @@ pub(super) struct Page {
     pub(super) audit: Vec<SealedAudit>,
     pub(super) events: Vec<(u64, Event)>,
     pub(super) published: Option<Rev>,
+    /// Keys and secrets that nobody had claimed.
+    pub(super) claims: Vec<(ClaimKey, Version)>,
 }
 
 impl Page {
@@ -72,6 +74,7 @@ impl Page {
             audit: Vec::new(),
             events: Vec::new(),
             published: None,
+            claims: Vec::new(),
         }
     }
 
@@ -118,8 +121,11 @@ impl Book {
         }
         self.check(transaction)?;
         let claims = self.new_claims(transaction)?;
-        for claim in claims {
-            self.claims.entry(claim.0).or_insert((record.pair.clone(), claim.1));
+        for (claim, version) in claims {
+            if !self.claims.contains_key(&claim) {
+                self.claims.insert(claim.clone(), (record.pair.clone(), version));
+                self.page(&record.pair)?.claims.push((claim, version));
+            }
         }
         self.write(transaction)
     }

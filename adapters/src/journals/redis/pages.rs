@@ -1,0 +1,340 @@
+//! The pages of a transaction: read from Redis at one moment, and written as one change.
+//!
+//! **Invariant:** every write to anything of a pair moves the pair's `at`, and is refused when that
+//! is not as it was read.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use keybaton_messages::{Event, Incarnation, NodeId, PairId};
+use keybaton_ports::{SealedAudit, StoredPair};
+use redis::{Cmd, cmd};
+
+use super::Shared;
+use super::change::Change;
+use super::names::{self, PairKeys};
+use super::server::Answers;
+use crate::journals::book::{Book, ClaimKey, Page};
+use crate::journals::queue::Op;
+use crate::journals::redb::Unread;
+use crate::journals::redb::chain::fact_digest;
+use crate::journals::redb::pairs::{Corrupt, PairState};
+use crate::journals::redb::rows::{
+    AuditHead, Claim, GrantValue, HeldGrant, RecordRow, grant_key, has_work, open, open_record,
+    seal,
+};
+use crate::journals::wanted::Wanted;
+use crate::store::{RowKey, Sealer, Table};
+
+/// Grants as they lie in Redis.
+type Grants = HashMap<String, Vec<u8>>;
+
+/// The questions for one pair: where it stands, its record, the end of its audit; its grants.
+pub(super) fn questions(pair: &PairId) -> [Cmd; 2] {
+    let keys = PairKeys::new(pair);
+    let mut row = cmd("HMGET");
+    row.arg(&keys.pair).arg("at").arg("record").arg("head");
+    let mut grants = cmd("HGETALL");
+    grants.arg(&keys.grants);
+    [row, grants]
+}
+
+/// Their answers; nothing for a pair of which nothing is there.
+pub(super) fn answered(
+    sealer: &Sealer,
+    pair: &PairId,
+    answers: &mut Answers,
+) -> Result<Option<Result<Page, Corrupt>>, Unread> {
+    let (at, record, head): (Option<String>, Option<Vec<u8>>, Option<Vec<u8>>) = answers.next()?;
+    let grants: Grants = answers.next()?;
+    let Some(at) = at else {
+        let is_blank = record.is_none() && head.is_none() && grants.is_empty();
+        let orphan = || Err(Corrupt("a pair has lost the row that counts its writes".into()));
+        return Ok((!is_blank).then(orphan));
+    };
+    Ok(Some(page(sealer, pair, &at, record.as_deref(), head.as_deref(), &grants)))
+}
+
+/// The present life of every node.
+pub(super) fn lives(answers: &mut Answers) -> Result<HashMap<NodeId, Incarnation>, Unread> {
+    let lives: HashMap<String, String> = answers.next()?;
+    // A life that cannot be read is left out, which fences that node.
+    let life = |(node, life): (String, String)| {
+        Some((node.parse().ok()?, Incarnation(life.parse().ok()?)))
+    };
+    Ok(lives.into_iter().filter_map(life).collect())
+}
+
+fn page(
+    sealer: &Sealer,
+    pair: &PairId,
+    at: &str,
+    record: Option<&[u8]>,
+    head: Option<&[u8]>,
+    grants: &Grants,
+) -> Result<Page, Corrupt> {
+    let key = RowKey::pair(pair);
+    let stored =
+        record.map(|bytes| open_record(sealer, key.as_bytes(), pair, bytes)).transpose()?;
+    let seen = at.rsplit(' ').next().and_then(|seen| seen.parse().ok()).unwrap_or_default();
+    if at != at_value(stored.as_ref(), seen) {
+        return Err(Corrupt("the record is not the one that stands beside it".into()));
+    }
+    let head = match head {
+        None => AuditHead::START,
+        Some(bytes) => open(sealer, Table::AuditHeads, key.as_bytes(), bytes)?,
+    };
+    let grants = grants.iter().map(|(field, bytes)| grant(sealer, pair, field, bytes));
+    let grants = grants.collect::<Result<_, _>>()?;
+    Ok(Page::new(seen, PairState { stored, grants, head }))
+}
+
+fn grant(sealer: &Sealer, pair: &PairId, field: &str, bytes: &[u8]) -> Result<HeldGrant, Corrupt> {
+    let (version, node) =
+        names::read_grant(field).ok_or_else(|| Corrupt("grant row: its name is foreign".into()))?;
+    let key = grant_key(pair, version, &node);
+    let GrantValue { incarnation, id } = open(sealer, Table::Grants, key.as_bytes(), bytes)?;
+    Ok(HeldGrant { version, node, incarnation, id })
+}
+
+/// Epoch, revision, and how often anything of the pair was written: what every write compares.
+fn at_value(stored: Option<&StoredPair>, seen: i64) -> String {
+    let (epoch, rev) = stored.map_or((0, 0), |s| (s.record.epoch.0, s.record.rev.0));
+    format!("{epoch} {rev} {seen}")
+}
+
+/// A book, and what has to be known besides to write it.
+pub(super) struct Sheets {
+    pub(super) book: Book,
+    wanted: Wanted,
+    /// Events that wait, of each pair.
+    events: BTreeMap<PairId, Vec<String>>,
+}
+
+impl Sheets {
+    /// Reads all that the operations name.
+    pub(super) async fn read(shared: &Shared, ops: &[&Op]) -> Result<Self, Unread> {
+        let mut wanted = Wanted::default();
+        // Claims are looked up in the same step as everything else, so that always all are.
+        ops.iter().for_each(|op| wanted.add(op, true));
+        let claims: Vec<_> = wanted.claims.iter().collect();
+        let mut asked = vec![cmd("HGETALL").arg(names::LIVES).clone()];
+        for pair in &wanted.pairs {
+            asked.extend(questions(pair));
+            asked.push(cmd("HKEYS").arg(PairKeys::new(pair).outbox).clone());
+        }
+        for (pair, kind, dedupe) in &wanted.facts {
+            let mut fact = cmd("HEXISTS");
+            fact.arg(PairKeys::new(pair).facts).arg(&fact_digest(kind, dedupe)[..]);
+            asked.push(fact);
+        }
+        for claim in &claims {
+            asked.push(cmd("HGET").arg(names::CLAIMS).arg(names::claim_field(claim)).clone());
+        }
+        let mut answers = shared.server.read(asked).await?;
+        let mut book = Book {
+            clock: Arc::clone(&shared.clock),
+            audit_key: Arc::clone(&shared.audit_key),
+            lives: lives(&mut answers)?,
+            pages: BTreeMap::new(),
+            claims: HashMap::new(),
+            facts: HashSet::new(),
+        };
+        let mut events = BTreeMap::new();
+        for pair in &wanted.pairs {
+            if let Some(page) = answered(&shared.sealer, pair, &mut answers)? {
+                book.pages.insert(pair.clone(), page);
+            }
+            events.insert(pair.clone(), answers.next()?);
+        }
+        for fact in &wanted.facts {
+            if answers.next()? {
+                book.facts.insert(fact.clone());
+            }
+        }
+        for claim in claims {
+            let sealed: Option<Vec<u8>> = answers.next()?;
+            let (table, key) = claim_place(claim);
+            let open = |bytes: Vec<u8>| open(&shared.sealer, table, key.as_bytes(), &bytes);
+            let found: Option<Claim> = sealed.map(open).transpose().map_err(Unread::Corrupt)?;
+            if let Some(Claim { pair, version }) = found {
+                book.claims.insert(claim.clone(), (pair, version));
+            }
+        }
+        Ok(Self { book, wanted, events })
+    }
+
+    /// The change that writes what the operations have changed; empty when that is nothing.
+    pub(super) fn change(&self, sealer: &Sealer, now_ms: Option<u64>) -> Result<Change, Corrupt> {
+        let mut change = Change::default();
+        for (pair, page) in &self.book.pages {
+            if let Ok(page) = page
+                && page.is_touched
+            {
+                self.add(&mut change, sealer, pair, page)?;
+            }
+        }
+        if change.is_empty() {
+            return Ok(change);
+        }
+        // Whoever wrote still lives the life that it wrote as.
+        for node in &self.wanted.writers {
+            let life = self.book.lives.get(node).map(|life| life.0.to_string());
+            change.check(names::LIVES, node.as_str(), life.unwrap_or_default());
+        }
+        if let Some(now) = now_ms {
+            change.set(names::STORE, "time", now.to_string());
+        }
+        Ok(change)
+    }
+
+    fn add(
+        &self,
+        change: &mut Change,
+        sealer: &Sealer,
+        pair: &PairId,
+        page: &Page,
+    ) -> Result<(), Corrupt> {
+        let keys = PairKeys::new(pair);
+        let stored = page.state.stored.as_ref();
+        let seen = at_value(page.seen_stored.as_ref(), page.seen);
+        change.check(&keys.pair, "at", if page.seen == 0 { String::new() } else { seen });
+        change.set(&keys.pair, "at", at_value(stored, page.seen + 1));
+        if let Some(stored) = stored.filter(|_| page.is_record_new) {
+            let row = RecordRow { last_txn: stored.last_txn, record: stored.record.clone() };
+            let bytes = seal(sealer, Table::Records, &RowKey::pair(pair), &row)?;
+            change.set(&keys.pair, "record", bytes);
+            change.set(names::PAIRS, keys.name.as_str(), summary_value(stored));
+        }
+        for (claim, version) in &page.claims {
+            let (table, key) = claim_place(claim);
+            let owner = Claim { pair: pair.clone(), version: *version };
+            let field = names::claim_field(claim);
+            change.check_absent(names::CLAIMS, field.as_str());
+            change.set(names::CLAIMS, field, seal(sealer, table, &key, &owner)?);
+        }
+        self.add_grants(change, sealer, pair, page)?;
+        for record in &page.audit {
+            let field = record.seq.to_string();
+            let fact = fact_digest(&record.kind, &record.dedupe);
+            change.check_absent(&keys.audit, field.as_str());
+            change.check_absent(&keys.facts, &fact[..]);
+            let key = RowKey::pair(pair).number(record.seq);
+            change.set(&keys.facts, &fact[..], field.as_str());
+            change.set(&keys.audit, field, seal(sealer, Table::Audit, &key, record)?);
+        }
+        if page.state.head != AuditHead::START {
+            let head = seal(sealer, Table::AuditHeads, &RowKey::pair(pair), &page.state.head)?;
+            change.set(&keys.pair, "head", head);
+        }
+        self.add_events(change, sealer, pair, page)
+    }
+
+    /// The grants that are left: the ones of lives that have ended go with the others.
+    fn add_grants(
+        &self,
+        change: &mut Change,
+        sealer: &Sealer,
+        pair: &PairId,
+        page: &Page,
+    ) -> Result<(), Corrupt> {
+        let keys = PairKeys::new(pair);
+        let is_valid =
+            |grant: &&HeldGrant| self.book.lives.get(&grant.node) == Some(&grant.incarnation);
+        let place = |grant: &HeldGrant| names::grant_field(grant.version, &grant.node);
+        let left: BTreeMap<_, _> =
+            page.state.grants.iter().filter(is_valid).map(|grant| (place(grant), grant)).collect();
+        for field in page.seen_grants.iter().map(place).filter(|field| !left.contains_key(field)) {
+            change.remove(&keys.grants, field);
+        }
+        for (field, grant) in left {
+            if page.seen_grants.contains(grant) {
+                continue;
+            }
+            let key = grant_key(pair, grant.version, &grant.node);
+            let value = GrantValue { incarnation: grant.incarnation, id: grant.id };
+            change.set(&keys.grants, field, seal(sealer, Table::Grants, &key, &value)?);
+        }
+        Ok(())
+    }
+
+    fn add_events(
+        &self,
+        change: &mut Change,
+        sealer: &Sealer,
+        pair: &PairId,
+        page: &Page,
+    ) -> Result<(), Corrupt> {
+        let keys = PairKeys::new(pair);
+        let published = page.published.unwrap_or_default();
+        for field in self.events.get(pair).into_iter().flatten() {
+            if names::read_event(field).is_some_and(|(rev, _)| rev <= published.0) {
+                change.remove(&keys.outbox, field.as_str());
+            }
+        }
+        for (place, event) in &page.events {
+            let field = names::event_field(event.rev.0, *place);
+            let key = event_key(pair, event.rev.0, *place);
+            change.set(&keys.outbox, field, seal(sealer, Table::Outbox, &key, event)?);
+        }
+        Ok(())
+    }
+}
+
+fn event_key(pair: &PairId, rev: u64, place: u64) -> RowKey {
+    RowKey::pair(pair).number(rev).number(place)
+}
+
+/// Opens the events of a pair, oldest first.
+pub(super) fn open_events(
+    sealer: &Sealer,
+    pair: &PairId,
+    rows: HashMap<String, Vec<u8>>,
+) -> Result<Vec<Event>, Corrupt> {
+    let mut events = BTreeMap::new();
+    for (field, bytes) in rows {
+        let place = names::read_event(&field);
+        let place = place.ok_or_else(|| Corrupt("outbox row: its name is foreign".into()))?;
+        let key = event_key(pair, place.0, place.1);
+        events.insert(place, open(sealer, Table::Outbox, key.as_bytes(), &bytes)?);
+    }
+    Ok(events.into_values().collect())
+}
+
+/// Opens an audit record in its place.
+pub(super) fn open_audit(
+    sealer: &Sealer,
+    pair: &PairId,
+    seq: u64,
+    bytes: &[u8],
+) -> Result<SealedAudit, Corrupt> {
+    open(sealer, Table::Audit, RowKey::pair(pair).number(seq).as_bytes(), bytes)
+}
+
+/// Opens the end of a chain.
+pub(super) fn open_head(
+    sealer: &Sealer,
+    pair: &PairId,
+    bytes: Option<&[u8]>,
+) -> Result<AuditHead, Corrupt> {
+    bytes.map_or(Ok(AuditHead::START), |bytes| {
+        open(sealer, Table::AuditHeads, RowKey::pair(pair).as_bytes(), bytes)
+    })
+}
+
+fn claim_place(claim: &ClaimKey) -> (Table, RowKey) {
+    match claim {
+        ClaimKey::Key(provider, key) => {
+            let row = RowKey::tenant(provider.as_str()).bytes(key.as_str().as_bytes());
+            (Table::KeyClaims, row)
+        }
+        ClaimKey::Secret(fp) => (Table::SecretClaims, RowKey::fixed("").bytes(&fp.0)),
+    }
+}
+
+/// What stands in the list of pairs: whether it has work, and when it is due.
+fn summary_value(stored: &StoredPair) -> String {
+    let due = stored.record.next_rotate_at.map(|due| due.at.0.to_string());
+    let work = if has_work(&stored.record) { "work" } else { "idle" };
+    format!("{work} {}", due.as_deref().unwrap_or("-"))
+}

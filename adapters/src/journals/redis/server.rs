@@ -1,0 +1,277 @@
+//! The connections to one Redis: one that writes for everybody, one that reads for everybody.
+//!
+//! Whoever waits is sent together with everybody else who waits, and confirmed together: Redis
+//! syncs its file once for all that it was sent at once.
+//!
+//! **Invariant:** a change is answered as written only once the server has it on disk, and so many
+//! replicas as were asked for too; otherwise its outcome is unknown.
+//! **Invariant:** a server that lost the store, or knows of fewer writes than this process has seen,
+//! is not believed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use keybaton_ports::Refusal;
+use redis::{Client, Cmd, FromRedisValue, RedisError, Value, from_redis_value, pipe};
+use tokio::sync::{mpsc, oneshot};
+
+use super::change::{Change, Named};
+use super::names;
+use crate::buses::redis::link::{Link, refused};
+use crate::journals::redb::Unread;
+use crate::journals::redb::pairs::Corrupt;
+use crate::limits::{REDIS_BATCH_MAX, WRITE_QUEUE_MAX};
+use crate::store::Down;
+
+/// On how many disks a write must be before it counts, this server's own included.
+#[derive(Clone, Copy)]
+pub(super) struct Confirm {
+    pub(super) own: u8,
+    pub(super) replicas: u8,
+}
+
+/// How a change ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is written.
+    Done,
+    /// Nothing was written: something is not as it was read.
+    Changed,
+}
+
+type Answer = Result<Step, Unread>;
+
+/// One store on one server.
+pub(super) struct Server {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Job>,
+}
+
+struct Shared {
+    reader: Link,
+    writer: Link,
+    /// The script's hash.
+    script: String,
+    store_id: String,
+    /// Writes that the server has told of.
+    seen: AtomicU64,
+    confirm: Option<Confirm>,
+    wait: Duration,
+}
+
+struct Job {
+    change: Change,
+    answer: oneshot::Sender<Answer>,
+}
+
+enum End {
+    Answer(Answer),
+    /// The server knows no script of this hash: nothing was written.
+    NoScript,
+}
+
+impl Server {
+    /// Takes a client and the hash of the script; the writer ends with the server.
+    pub(super) fn start(
+        client: Client,
+        script: String,
+        store_id: String,
+        confirm: Option<Confirm>,
+        wait: Duration,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            reader: Link::new(client.clone()),
+            writer: Link::new(client),
+            script,
+            store_id,
+            seen: AtomicU64::new(0),
+            confirm,
+            wait,
+        });
+        let (jobs, mut queue) = mpsc::channel(WRITE_QUEUE_MAX);
+        let writer = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while queue.recv_many(&mut batch, REDIS_BATCH_MAX).await > 0 {
+                writer.carry_out(std::mem::take(&mut batch)).await;
+            }
+        });
+        Self { shared, jobs }
+    }
+
+    /// Answers that all belong to one moment.
+    pub(super) async fn read(&self, questions: Vec<Cmd>) -> Result<Answers, Unread> {
+        let shared = &self.shared;
+        // What was seen before the question was asked must be in the answer.
+        let seen = shared.seen.load(Ordering::Acquire);
+        let mut all = pipe();
+        all.atomic().cmd("HMGET").arg(names::STORE).arg("id").arg("writes");
+        for question in questions {
+            all.add_command(question);
+        }
+        let answers = shared.reader.ask_all(&all, shared.wait).await;
+        let answers = answers.map_err(|why| Unread::Down(Down::Unavailable(why.to_string())))?;
+        let mut answers = Answers(answers.into_iter());
+        let (id, writes): (Option<String>, Option<u64>) = answers.next()?;
+        if id.as_deref() != Some(&shared.store_id) {
+            return Err(lost());
+        }
+        shared.note(seen, writes.unwrap_or_default())?;
+        Ok(answers)
+    }
+
+    /// Writes; the change is carried out also when nobody waits for it any more.
+    pub(super) async fn write(&self, change: Change) -> Answer {
+        let (answer, done) = oneshot::channel();
+        if self.jobs.try_send(Job { change, answer }).is_err() {
+            let why = "too many operations wait for redis";
+            return Err(Unread::Down(Down::Unavailable(why.into())));
+        }
+        done.await.unwrap_or_else(|_| Err(unknown("the writer to redis ended")))
+    }
+}
+
+impl Shared {
+    async fn carry_out(&self, jobs: Vec<Job>) {
+        let changes: Vec<_> = jobs.iter().map(|job| &job.change).collect();
+        let mut ends = self.send(&changes, Named::Hash(&self.script)).await;
+        let unread: Vec<_> =
+            (0..ends.len()).filter(|at| matches!(ends[*at], End::NoScript)).collect();
+        if !unread.is_empty() {
+            let changes: Vec<_> = unread.iter().map(|at| changes[*at]).collect();
+            let again = self.send(&changes, Named::Text).await;
+            for (at, end) in unread.into_iter().zip(again) {
+                ends[at] = end;
+            }
+        }
+        for (job, end) in jobs.into_iter().zip(ends) {
+            let why = "redis forgot the script";
+            let answer = match end {
+                End::Answer(answer) => answer,
+                End::NoScript => Err(Unread::Down(Down::Unavailable(why.into()))),
+            };
+            // A caller that went away needs no answer.
+            let _ = job.answer.send(answer);
+        }
+    }
+
+    /// Sends all changes and one question for their confirmation.
+    async fn send(&self, changes: &[&Change], named: Named<'_>) -> Vec<End> {
+        let seen = self.seen.load(Ordering::Acquire);
+        let mut all = pipe();
+        all.ignore_errors();
+        for change in changes {
+            all.add_command(change.command(named, &self.store_id, seen));
+        }
+        if let Some(Confirm { own, replicas }) = self.confirm {
+            let wait = u64::try_from((self.wait * 4 / 5).as_millis()).unwrap_or(u64::MAX);
+            all.cmd("WAITAOF").arg(own).arg(replicas).arg(wait.max(1));
+        }
+        let mut answers = match self.writer.ask_all(&all, self.wait).await {
+            Ok(answers) => answers.into_iter(),
+            Err(refusal) => {
+                return changes.iter().map(|_| End::Answer(Err(down(&refusal)))).collect();
+            }
+        };
+        let ends: Vec<_> =
+            changes.iter().map(|_| self.end(answers.next().unwrap_or(Value::Nil))).collect();
+        let Err(why) = self.confirmed(answers.next()) else {
+            return ends;
+        };
+        let doubt = |end| match end {
+            End::Answer(Ok(Step::Done)) => End::Answer(Err(unknown(&why))),
+            end => end,
+        };
+        ends.into_iter().map(doubt).collect()
+    }
+
+    fn end(&self, answer: Value) -> End {
+        let answer = match answer {
+            Value::ServerError(error) if error.code() == "NOSCRIPT" => return End::NoScript,
+            Value::ServerError(error) if error.code() == "WRONGTYPE" => {
+                Err(corrupt("somebody else's values lie under keybaton's names"))
+            }
+            Value::ServerError(error) => Err(match refused(&RedisError::from(error)) {
+                Refusal::Busy { why, .. } => Unread::Down(Down::Unavailable(why)),
+                other => unknown(&other.to_string()),
+            }),
+            answer => match from_redis_value::<(i64, u64)>(answer) {
+                Ok((0, writes)) => self.note(0, writes).map(|()| Step::Done),
+                Ok((1.., writes)) => self.note(0, writes).map(|()| Step::Changed),
+                Ok((-1, _)) => Err(lost()),
+                Ok(_) => Err(went_back()),
+                Err(_) => Err(unknown("redis answers in a form that is not known")),
+            },
+        };
+        End::Answer(answer)
+    }
+
+    /// Whether everything before is on as many disks as it must be.
+    fn confirmed(&self, answer: Option<Value>) -> Result<(), String> {
+        let Some(Confirm { own, replicas }) = self.confirm else {
+            return Ok(());
+        };
+        let answer = answer.unwrap_or(Value::Nil);
+        if let Value::ServerError(error) = answer {
+            return Err(format!("redis confirms nothing: it says {}", error.code()));
+        }
+        match from_redis_value::<(u64, u64)>(answer) {
+            Ok((on_own, on_replicas))
+                if on_own >= u64::from(own) && on_replicas >= u64::from(replicas) =>
+            {
+                Ok(())
+            }
+            Ok((on_own, on_replicas)) => Err(format!(
+                "redis has it on {on_own} of {own} disks of its own and on {on_replicas} of \
+                 {replicas} replicas"
+            )),
+            Err(_) => Err("redis confirms in a form that is not known".to_owned()),
+        }
+    }
+
+    fn note(&self, seen: u64, writes: u64) -> Result<(), Unread> {
+        if writes < seen {
+            return Err(went_back());
+        }
+        self.seen.fetch_max(writes, Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+/// Answers, in the order of their questions.
+pub(super) struct Answers(std::vec::IntoIter<Value>);
+
+impl Answers {
+    pub(super) fn next<T: FromRedisValue>(&mut self) -> Result<T, Unread> {
+        let answer = self.0.next().unwrap_or(Value::Nil);
+        from_redis_value(answer).map_err(|_| corrupt("redis answers in a form that is not known"))
+    }
+}
+
+fn down(refusal: &Refusal) -> Unread {
+    Unread::Down(match refusal {
+        Refusal::Unknown { why } => Down::Unknown(why.clone()),
+        // Said while connecting: nothing was sent.
+        Refusal::Busy { .. } | Refusal::Denied { .. } => Down::Unavailable(refusal.to_string()),
+    })
+}
+
+fn unknown(why: &str) -> Unread {
+    Unread::Down(Down::Unknown(why.to_owned()))
+}
+
+pub(super) fn corrupt(why: &str) -> Unread {
+    Unread::Corrupt(Corrupt(why.to_owned()))
+}
+
+fn lost() -> Unread {
+    corrupt("redis does not have this store any more; restore it, then start again")
+}
+
+fn went_back() -> Unread {
+    corrupt(
+        "redis lost writes that it had acknowledged (a failover, or an old backup); find out what \
+         is missing, then start again",
+    )
+}

@@ -1,0 +1,64 @@
+//! What the operations of one transaction have to see before they can be applied.
+
+use std::collections::{BTreeSet, HashSet};
+
+use keybaton_messages::{NodeId, PairId};
+use keybaton_rotation::{AuditKind, Guard};
+
+use crate::audit::word_of;
+use crate::journals::book::{ClaimKey, Fact, claims_of};
+use crate::journals::queue::Op;
+
+/// What the operations of one transaction name.
+#[derive(Default)]
+pub(super) struct Wanted {
+    pub(super) pairs: BTreeSet<PairId>,
+    pub(super) writers: BTreeSet<NodeId>,
+    pub(super) claims: HashSet<ClaimKey>,
+    pub(super) facts: Vec<Fact>,
+}
+
+impl Wanted {
+    /// Adds what one operation names.
+    pub(super) fn add(&mut self, op: &Op, is_thorough: bool) {
+        match op {
+            Op::Commit(transaction) => {
+                let record = &transaction.record;
+                let pair = &record.pair;
+                self.pairs.insert(pair.clone());
+                self.writers.insert(transaction.by.node.clone());
+                for guard in &transaction.guards {
+                    if let Guard::KeyUnclaimed { version, key_id, fp } = guard {
+                        let claims = claims_of(transaction, *version, Some(key_id), fp.as_ref());
+                        self.claim(claims.into_iter().map(|(claim, _)| claim));
+                    }
+                }
+                // What no guard asks for is claimed by the unique indexes; only when they refuse
+                // is it worth to find out whose it is.
+                for (version, entry) in record.versions.iter().filter(|_| is_thorough) {
+                    let (key, fp) = (entry.key_id.as_ref(), entry.fp.as_ref());
+                    let claims = claims_of(transaction, *version, key, fp);
+                    self.claim(claims.into_iter().map(|(claim, _)| claim));
+                }
+                for entry in &transaction.audit {
+                    self.facts.push((pair.clone(), word_of(entry.kind), entry.dedupe.clone()));
+                }
+            }
+            Op::Grant(named) | Op::Return(named) => {
+                let is_grant = matches!(op, Op::Grant(_));
+                let kind = if is_grant { AuditKind::Granted } else { AuditKind::GrantReturned };
+                self.pairs.insert(named.pair.clone());
+                self.writers.insert(named.life.node.clone());
+                self.facts.push((named.pair.clone(), word_of(kind), named.id.to_string()));
+            }
+            Op::Audit(pair, entry) => {
+                self.pairs.insert(pair.clone());
+                self.facts.push((pair.clone(), word_of(entry.kind), entry.dedupe.clone()));
+            }
+        }
+    }
+
+    fn claim(&mut self, claims: impl Iterator<Item = ClaimKey>) {
+        self.claims.extend(claims);
+    }
+}
