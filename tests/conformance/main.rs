@@ -7,6 +7,7 @@ mod fakes;
 mod postgres;
 mod provider;
 mod redis;
+mod redis_journal;
 mod store_disk;
 mod store_opening;
 mod store_rows;

