@@ -5,7 +5,7 @@ use keybaton_messages::{TxnId, Version};
 use keybaton_ports::CommitError;
 use keybaton_rotation::Guard;
 use keybaton_servers::redis::Flavour;
-use keybaton_tests::conformance::records::{Writer, node, pair, promoted};
+use keybaton_tests::conformance::records::{Writer, node, pair, promoted, record_in};
 
 use crate::redis_journal::{open_at, shared};
 
@@ -58,7 +58,7 @@ async fn one_key_is_claimed_by_one_pair_also_when_two_nodes_ask_at_once() {
         for n in 0..8 {
             let tenant = format!("{name}-{n}");
             let mut writer = Writer::with(store.journal.clone(), life.clone(), pair(&tenant));
-            let transaction = writer.next(|transaction| promoted(&mut transaction.record, 1, 1));
+            let transaction = writer.next(|transaction| promoted(record_in(transaction), 1, 1));
             let journal = store.journal.clone();
             asked.push(tokio::spawn(async move { journal.commit(transaction).await }));
         }

@@ -9,7 +9,7 @@ use keybaton_ports::SecretStore;
 use keybaton_servers::Vault;
 use keybaton_tests::conformance::records::label;
 use keybaton_tests::conformance::secrets::{meta, secret};
-use keybaton_tests::harness::{Cue, Deed, Place, Puppet, Role, World, soon};
+use keybaton_tests::harness::{Cue, Deed, Place, Puppet, Role, Setup, World, soon};
 
 use super::{given, started, store};
 
@@ -17,18 +17,10 @@ const ACME: &str = "acme";
 
 /// A node whose secrets lie in Vault, with a key for the tenant.
 async fn world_on(server: &Vault) -> World {
-    let mut world = World::open().await;
-    world.stop().await;
-    begin(&mut world, server).await;
+    let secrets = Arc::new(store(server, "p", given(server.root_token())));
+    let world = World::with(Setup { secrets: Some(secrets), ..Setup::default() }).await;
     world.provision(ACME).await;
     world
-}
-
-/// Starts the node of a world with its secrets in Vault.
-async fn begin(world: &mut World, server: &Vault) {
-    let secrets = Arc::new(store(server, "p", given(server.root_token())));
-    let builder = world.builder().secrets(secrets);
-    world.start_as(builder).await.expect("the node starts");
 }
 
 /// What Vault says of the pair, with the status that only the record knows.
@@ -136,7 +128,7 @@ async fn a_node_and_a_vault_that_are_killed_together_finish_the_rotation() {
     world.until_phase(ACME, "Issuing").await;
     server.kill().expect("killed");
     world.crash().await;
-    begin(&mut world, &server).await;
+    world.start().await;
     server.restart().expect("restarted");
     server.unseal().expect("unsealed");
     let agents = agents(&world).await;

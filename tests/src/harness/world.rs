@@ -15,7 +15,7 @@ use keybaton::{
 use keybaton_actors::program::decode_state;
 use keybaton_adapters::providers::{Home, Homes, OpenAi, ProviderSettings};
 use keybaton_oracle::{Files, Held, Kill, PairName, Rules, Verdict, judge_files};
-use keybaton_ports::{EventBus, TaskRow};
+use keybaton_ports::{EventBus, SecretStore, TaskRow};
 use keybaton_rotation::Phase;
 use keybaton_simulator::{ADMIN_KEY_DEFAULT, Simulator};
 use parking_lot::Mutex;
@@ -56,6 +56,8 @@ pub struct Setup {
     pub stand_in: Option<StandIn>,
     /// Where the node publishes its events; none: where a node does by itself.
     pub bus: Option<Arc<dyn EventBus>>,
+    /// Where the node keeps secrets; none: in its directory.
+    pub secrets: Option<Arc<dyn SecretStore>>,
 }
 
 impl Default for Setup {
@@ -69,6 +71,7 @@ impl Default for Setup {
             providers: vec![PROVIDER.to_owned()],
             stand_in: None,
             bus: DeadBus::if_asked(),
+            secrets: None,
         }
     }
 }
@@ -237,6 +240,9 @@ impl World {
         }
         if let Some(bus) = &self.setup.bus {
             builder = builder.bus(Arc::clone(bus));
+        }
+        if let Some(secrets) = &self.setup.secrets {
+            builder = builder.secrets(Arc::clone(secrets));
         }
         if self.setup.knows_puppets {
             builder.program(Puppet { base_url, strings: self.strings.clone() })
