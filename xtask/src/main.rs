@@ -14,7 +14,7 @@ mod prove;
 mod servers;
 mod shell;
 mod simulation;
-mod tests;
+mod suite;
 mod verify;
 
 use std::process::ExitCode;
@@ -60,7 +60,7 @@ enum Task {
 fn main() -> ExitCode {
     let task = Line::parse().task;
     let result = shell::Shell::open().and_then(|shell| match task {
-        Task::Test { short } => tests::run(&shell, short),
+        Task::Test { short } => suite::run(&shell, short),
         Task::Verify { without_tests } => verify::run(&shell, without_tests),
         Task::Fix => verify::fix(&shell),
         Task::Bench(options) => bench::run(&shell, &options),

@@ -31,7 +31,7 @@ pub fn run(shell: &Shell, without_tests: bool) -> Result<Outcome> {
     if without_tests {
         outcome.leave_out("tests", "get them with `cargo xtask test`");
     } else {
-        outcome.absorb(crate::tests::run(shell, false)?);
+        outcome.absorb(crate::suite::run(shell, false)?);
     }
     Ok(outcome)
 }
