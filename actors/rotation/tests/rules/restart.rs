@@ -121,7 +121,7 @@ fn a_refused_write_is_a_twin_of_the_same_life_or_another_owner() {
     let (before, after) = (Bench::play("first").record, Bench::play("first restart").record);
     let me = after.owner.clone();
     assert!(!after.is_taken_from(&me, &before), "an earlier actor of this life came later");
-    let mut elsewhere = after.clone();
+    let mut elsewhere = after;
     elsewhere.owner.incarnation = Incarnation(me.incarnation.0 + 1);
     assert!(elsewhere.is_taken_from(&me, &before), "another life owns it");
     assert!(before.is_taken_from(&me, &before), "nobody began, and yet the write was refused");
