@@ -113,6 +113,20 @@ fn a_foreign_database_is_left_alone() {
 }
 
 #[test]
+fn a_store_whose_founding_was_cut_off_is_founded_anew() {
+    for length in [0, 1, 4096, 65_536] {
+        let dir = TempDir::new().unwrap();
+        // The lock comes first, the database's own first bytes come last.
+        std::fs::write(dir.path().join("keybaton.lock"), "").unwrap();
+        std::fs::write(dir.path().join("keybaton.redb"), vec![0; length]).unwrap();
+        let looked = refusal(look(dir.path()));
+        assert!(matches!(looked, OpenError::Missing { .. }), "{length} bytes: {looked}");
+        drop(open(dir.path()).unwrap());
+        drop(open(dir.path()).unwrap());
+    }
+}
+
+#[test]
 fn a_file_is_no_directory() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("file");

@@ -119,10 +119,15 @@ impl DataDir {
 
     fn check_database(&self, create: bool) -> Result<(), OpenError> {
         let path = self.database();
-        match begins_like_redb(&path) {
-            Ok(true) => Ok(()),
-            Ok(false) if self.marked => Err(OpenError::corrupt(&path, "its first bytes are wrong")),
-            Ok(false) => Err(foreign_database(&path)),
+        match head_of(&path) {
+            Ok(Head::Redb) => Ok(()),
+            Ok(_) if self.marked => Err(OpenError::corrupt(&path, "its first bytes are wrong")),
+            // Nothing was ever written to it; redb begins anew in an empty file.
+            Ok(Head::CutOff) if create => {
+                File::create(&path).map(drop).map_err(OpenError::io("empty", &path))
+            }
+            Ok(Head::CutOff) => Err(OpenError::Missing { dir: self.path.clone() }),
+            Ok(Head::Foreign) => Err(foreign_database(&path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if self.marked {
                     Err(OpenError::corrupt(&path, "the file is missing"))
@@ -186,9 +191,9 @@ fn inspect(path: &Path) -> Result<Found, OpenError> {
     }
     if has(DATABASE) {
         let database = path.join(DATABASE);
-        return match begins_like_redb(&database) {
-            Ok(true) => Ok(Found::Ours),
-            Ok(false) => Err(foreign_database(&database)),
+        return match head_of(&database) {
+            Ok(Head::Redb) => Ok(Found::Ours),
+            Ok(Head::CutOff | Head::Foreign) => Err(foreign_database(&database)),
             Err(error) => Err(OpenError::io("read", &database)(error)),
         };
     }
@@ -201,11 +206,22 @@ fn inspect(path: &Path) -> Result<Found, OpenError> {
     }
 }
 
-/// An empty file counts: a database whose creation was cut off.
-fn begins_like_redb(path: &Path) -> io::Result<bool> {
+/// How a database file begins.
+enum Head {
+    Redb,
+    /// A creation that was cut off: redb writes its first bytes when all others are on the disk.
+    CutOff,
+    Foreign,
+}
+
+fn head_of(path: &Path) -> io::Result<Head> {
     let mut head = Vec::new();
     File::open(path)?.take(REDB_MAGIC.len() as u64).read_to_end(&mut head)?;
-    Ok(head.is_empty() || head.as_slice() == REDB_MAGIC)
+    Ok(match head.as_slice() {
+        head if head == REDB_MAGIC => Head::Redb,
+        head if head.iter().all(|byte| *byte == 0) => Head::CutOff,
+        _ => Head::Foreign,
+    })
 }
 
 fn foreign_database(path: &Path) -> OpenError {

@@ -14,11 +14,20 @@ const COMMITS: u64 = 64;
 /// When the probe file cannot be written.
 pub fn commit_median(dir: &Path, bytes: usize) -> anyhow::Result<Duration> {
     let path = dir.join("bare-commit-probe.redb");
+    // A process that was killed here has left a file that may be half made.
+    remove(&path)?;
     let times = measure(&path, bytes);
-    std::fs::remove_file(&path)?;
+    remove(&path)?;
     let mut times = times?;
     times.sort_unstable();
     Ok(times[times.len() / 2])
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 fn measure(path: &Path, bytes: usize) -> anyhow::Result<Vec<Duration>> {
@@ -35,4 +44,17 @@ fn measure(path: &Path, bytes: usize) -> anyhow::Result<Vec<Duration>> {
         times.push(begun.elapsed());
     }
     Ok(times)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_measurement_left_is_no_obstacle() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("bare-commit-probe.redb"), [0; 4096]).expect("written");
+        commit_median(dir.path(), 64).expect("measured");
+        assert!(std::fs::read_dir(dir.path()).expect("read").next().is_none(), "nothing is left");
+    }
 }
