@@ -133,6 +133,18 @@ fn a_demo_on_postgres_and_redis_is_killed_and_goes_on_and_status_explains_it_eac
     demand_no_word_in(&run, &ended);
 }
 
+#[test]
+fn postgres_and_redis_are_killed_in_the_middle_of_a_rotation_and_come_back() {
+    let Some(run) = unless_missing(Run::open()) else { return };
+    let mut life = run.live();
+    life.line(|line| line.contains("Draining")).expect("a phase");
+    run.redis.kill().expect("killed");
+    run.postgres.kill().expect("killed");
+    run.postgres.restart().expect("back on its data");
+    run.redis.restart().expect("back on its data");
+    demand_held("both servers were killed", &life.end());
+}
+
 /// Neither what the program said nor what it kept in its directory holds a password.
 fn demand_no_word_in(run: &Run, ended: &Ended) {
     for word in [POSTGRES_WORD, REDIS_WORD] {
@@ -275,7 +287,8 @@ fn the_demo_holds_on_every_choice_of_journal_and_bus() {
         on_started(&["--secrets", "embedded", "--journal", "redb"]),
         on_started(&["--secrets", "embedded"]),
     ];
-    let expected = ["Postgres embedded in", "embedded embedded Redis", "Postgres embedded Redis"];
+    let expected =
+        ["Postgres embedded local", "embedded embedded Redis", "Postgres embedded Redis"];
     demand_table(&rows, &expected);
 }
 
@@ -289,7 +302,11 @@ fn the_demo_holds_with_its_secrets_in_vault_on_every_choice_of_journal_and_bus()
         on_started(&["--journal", "redb"]),
         on_started(&[]),
     ];
-    let expected =
-        ["embedded Vault in", "Postgres Vault in", "embedded Vault Redis", "Postgres Vault Redis"];
+    let expected = [
+        "embedded Vault local",
+        "Postgres Vault local",
+        "embedded Vault Redis",
+        "Postgres Vault Redis",
+    ];
     demand_table(&rows, &expected);
 }

@@ -188,7 +188,7 @@ impl Kept {
             }
         };
         let bus = match &self.bus {
-            Bus::Local => "in the process".to_owned(),
+            Bus::Local => "local, in the process".to_owned(),
             Bus::Given => "the program's own".to_owned(),
             Bus::Redis { address } => format!("Redis, {address}"),
         };
