@@ -14,8 +14,9 @@
 //! | a key whose answer was lost is found by listing | nobody can find it; nobody renews it, so it ends |
 //! | keys outlive the node | renewals end with the node, and its leases with them |
 //!
-//! **Invariant:** a listing says "there is none" only when every lease that could bear the label
-//! has ended by itself.
+//! **Invariant:** a listing says "there is none" only when every lease that this process may have
+//! asked for under the label has ended by itself. For what another process asked for, the policy's
+//! `sweep_horizon` must be as long: a label is not given up before it.
 //! **Invariant:** no lease outside of the tenant's own role is revoked, renewed or looked up.
 
 use std::collections::{BTreeMap, HashMap};
@@ -114,7 +115,8 @@ impl VaultLeases {
             return Err(unusable());
         }
         if life > self.life_max {
-            self.end(&made.lease_id).await?;
+            let why = |_| Refusal::unknown("a lease that lives too long could not be given back");
+            self.end(&made.lease_id).await.map_err(why)?;
             let why = format!(
                 "a lease of {path} lives {life:?}, longer than the {:?} after which a lost one \
                  counts as ended: shorten the role's default_ttl, or raise life_max",
