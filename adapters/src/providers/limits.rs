@@ -68,3 +68,12 @@ pub const LIFETIME_SECONDS_MAX: u64 = 31_536_000;
 
 /// Longest code of a vendor's error that is repeated in our own, in letters.
 pub const ERROR_CODE_LETTERS_MAX: usize = 48;
+
+/// Longest first life of a lease that nobody renews, when nobody says otherwise: as long as a
+/// burned label is looked for by default. Until so much time has passed a lease whose answer was
+/// lost may be alive.
+pub const LEASE_LIFE_MAX_DEFAULT: Duration = Duration::from_hours(24);
+
+/// Shortest pause between two renewals of one lease. Close to its longest life Vault grants less
+/// and less, and halving would never end.
+pub const LEASE_RENEW_EVERY_MIN: Duration = Duration::from_secs(1);

@@ -6,6 +6,7 @@
 //!                    base_url ◄── http ◄───────────┤   one call, bounded, sent at most once
 //!                    retry_after ◄─┘               ├── outcome   what an answer means
 //!                                                  └── key       a secret, parsed without a copy
+//!   settings ──► vault_leases.rs, over the session of `secrets::vault`
 //!   answer ──► openai.rs, openrouter.rs            the same readers, without a call
 //! ```
 //!
@@ -25,6 +26,7 @@ mod openrouter;
 mod outcome;
 mod retry_after;
 mod settings;
+mod vault_leases;
 #[cfg(test)]
 mod vendor;
 
@@ -35,3 +37,4 @@ pub use kinds::{build, kinds};
 pub use openai::{OPENAI_BASE_URL, OpenAi};
 pub use openrouter::{OPENROUTER_BASE_URL, OpenRouter};
 pub use settings::{Home, Homes, ProviderSettings, SettingsError};
+pub use vault_leases::VaultLeases;

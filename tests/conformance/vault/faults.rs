@@ -18,6 +18,9 @@ const ACME: &str = "acme";
 /// How long a call may hang in these tests.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
+/// How long an answer takes at a Vault that is slow and well.
+const SLOWNESS: Duration = Duration::from_secs(5);
+
 fn impatient(server: &Vault) -> VaultSecrets {
     let mut settings = settings(server, "p", given(server.root_token()));
     settings.call_wait_max = SHORT_WAIT;
@@ -58,6 +61,21 @@ async fn a_silent_vault_leaves_a_change_unknown_and_a_read_undone() {
     server.resume().expect("resumed");
     secrets.destroy(&pair(ACME), first).await.expect("destroyed");
     assert!(is_denied(&secrets.read(&pair(ACME), first).await, Denial::NotFound));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_vault_is_waited_for() {
+    let Some(server) = started() else { return };
+    let secrets = super::store(&server, "p", given(server.root_token()));
+    let one = meta(&pair(ACME), Some(label(1)), "key_1");
+    secrets.preflight(&pair(ACME)).await.expect("ready");
+    server.pause().expect("paused");
+    let text = secret("sk-one");
+    let mut put = std::pin::pin!(secrets.put(&one, &text));
+    assert!(tokio::time::timeout(SLOWNESS, &mut put).await.is_err(), "it waits");
+    server.resume().expect("resumed");
+    let version = put.await.expect("stored");
+    assert_eq!(secrets.list(&pair(ACME)).await, Ok(vec![(version, one.clone())]), "once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@
 
 mod access;
 mod faults;
+mod leases;
 mod proxy;
 mod restored;
 mod rotations;

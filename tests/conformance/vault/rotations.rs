@@ -9,7 +9,7 @@ use keybaton_ports::SecretStore;
 use keybaton_servers::Vault;
 use keybaton_tests::conformance::records::label;
 use keybaton_tests::conformance::secrets::{meta, secret};
-use keybaton_tests::harness::{Cue, Deed, Place, Puppet, Role, Setup, World, soon};
+use keybaton_tests::harness::{Cue, Deed, PROVIDER, Place, Puppet, Role, Setup, World, soon};
 
 use super::{given, started, store};
 
@@ -117,6 +117,21 @@ async fn while_vault_is_sealed_a_rotation_waits_and_says_why_and_tasks_keep_thei
     assert_eq!(world.simulator().snapshot().keys.len(), 1, "no key is issued meanwhile");
     server.unseal().expect("unsealed");
     demand_held(world, &rotation, vec![holder]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_first_on_a_node_waits_for_vault_and_is_told_why() {
+    let Some(server) = started() else { return };
+    let mut world = world_on(&server).await;
+    world.crash().await;
+    server.seal().expect("sealed");
+    begin(&mut world, &server).await;
+    let handle = world.node().credential(ACME, PROVIDER, "somebody").expect("a handle");
+    let refused = soon("a refusal", handle.call()).await.err().expect("nobody has the key");
+    assert!(refused.to_string().contains("sealed"), "{refused}");
+    server.unseal().expect("unsealed");
+    drop(soon("a key", handle.call()).await.expect("the key is there"));
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

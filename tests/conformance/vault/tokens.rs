@@ -186,7 +186,7 @@ async fn a_given_token_that_was_revoked_is_refused_until_somebody_gives_another(
 fn write_token(path: &Path, token: &str) {
     use std::io::Write;
     let new = path.with_extension("new");
-    let file = std::fs::OpenOptions::new().write(true).create(true).mode(0o400).open(&new);
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(&new);
     file.expect("a file").write_all(token.as_bytes()).expect("written");
     std::fs::rename(new, path).expect("replaced");
 }

@@ -204,10 +204,10 @@ impl Document {
 /// A text without escapes is borrowed from the answer's buffer while it is parsed. One with
 /// escapes passes through a buffer of the parser; no vendor's keys have any.
 #[derive(Default)]
-struct Text(Option<Zeroizing<Vec<u8>>>);
+pub(crate) struct Text(Option<Zeroizing<Vec<u8>>>);
 
 impl Text {
-    fn get(&self) -> Option<&str> {
+    pub(crate) fn get(&self) -> Option<&str> {
         self.0.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 }

@@ -12,6 +12,8 @@
 //! The library `vaultrs` makes the calls that carry no secret bytes: login, renewal, metadata,
 //! destruction. Only what Vault and `OpenBao` have in common is used.
 //!
+//! Session, wire and outcome also serve `providers::VaultLeases`, which reaches the same server.
+//!
 //! **Invariant:** Vault decides nothing about a rotation. It keeps versions, and says what it has.
 
 mod document;
@@ -24,8 +26,13 @@ mod shelf;
 mod store;
 mod wire;
 
+pub(crate) use document::Text;
+pub(crate) use outcome::{Act, Failure};
 pub use place::{Place, Role, policy_name};
+pub(crate) use session::Session;
+pub(crate) use settings::check_place;
 pub use settings::{
     CredentialSource, Login, MOUNT_DEFAULT, PREFIX_DEFAULT, VaultError, VaultSettings,
 };
 pub use store::VaultSecrets;
+pub(crate) use wire::{Answer, Call};

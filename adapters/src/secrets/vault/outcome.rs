@@ -12,14 +12,14 @@ use vaultrs::error::ClientError;
 
 /// Whether a call may change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Act {
+pub(crate) enum Act {
     Read,
     Write,
 }
 
 /// A call that did not succeed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// 403: the token has ended, or its policies do not allow this. Nothing happened.
     Forbidden,
     /// 404: there is no such thing.
@@ -33,11 +33,11 @@ pub(super) enum Failure {
 const NO_SUCH_MOUNT: &str = "Vault knows no such path: check mount, prefix and namespace";
 
 impl Failure {
-    pub(super) fn busy(why: impl Into<String>) -> Self {
+    pub(crate) fn busy(why: impl Into<String>) -> Self {
         Self::Refused(Refusal::busy(why))
     }
 
-    pub(super) fn unknown(why: impl Into<String>) -> Self {
+    pub(crate) fn unknown(why: impl Into<String>) -> Self {
         Self::Refused(Refusal::unknown(why))
     }
 
@@ -46,7 +46,7 @@ impl Failure {
     }
 
     /// For callers to whom the first three mean nothing special.
-    pub(super) fn into_refusal(self) -> Refusal {
+    pub(crate) fn into_refusal(self) -> Refusal {
         match self {
             Self::Forbidden => Refusal::denied(
                 Denial::Admin,
@@ -66,13 +66,13 @@ struct Errors {
 }
 
 /// Vault's own words, or none when it was not Vault that answered.
-pub(super) fn words_of(body: &[u8]) -> Option<Vec<String>> {
+pub(crate) fn words_of(body: &[u8]) -> Option<Vec<String>> {
     serde_json::from_slice::<Errors>(body).ok().map(|it| it.errors)
 }
 
 /// What a status that is no success says. `words` are Vault's, `None` when somebody between us
 /// and Vault answered.
-pub(super) fn judge(
+pub(crate) fn judge(
     status: u16,
     words: Option<&[String]>,
     after: Option<Duration>,
@@ -87,6 +87,8 @@ pub(super) fn judge(
         400 | 405 if says("unsupported operation") || says("unsupported path") => {
             Failure::denied(Denial::BadRequest, "the mount is not a KV engine of version 2")
         }
+        // What is asked of a lease that has ended or never was.
+        400 if says("invalid lease") || says("lease not found") => Failure::Absent,
         403 if words.is_some() => Failure::Forbidden,
         // Said of a mount, where "there is no such version" would be a lie.
         404 if says("no handler for route") => Failure::denied(Denial::BadRequest, NO_SUCH_MOUNT),
@@ -107,7 +109,7 @@ pub(super) fn judge(
 }
 
 /// What an error of the library says.
-pub(super) fn of_library(error: &ClientError, act: Act) -> Failure {
+pub(crate) fn of_library(error: &ClientError, act: Act) -> Failure {
     if let ClientError::APIError { code, errors } = error {
         return judge(*code, Some(errors), None, act);
     }
@@ -131,7 +133,7 @@ fn transport(error: &ClientError) -> Option<&reqwest::Error> {
 
 /// A call of which no answer came back. The error's own text names the URL, so only its kind is
 /// used.
-pub(super) fn lost(error: &reqwest::Error, act: Act) -> Failure {
+pub(crate) fn lost(error: &reqwest::Error, act: Act) -> Failure {
     if error.is_builder() || error.is_connect() {
         return Failure::busy("no connection to Vault");
     }
@@ -165,6 +167,8 @@ mod tests {
         for (status, words, act, expected) in [
             (400, Some(cas), Act::Write, "Lost"),
             (400, Some("bad"), Act::Write, "bad request"),
+            (400, Some("invalid lease"), Act::Read, "Absent"),
+            (400, Some("lease not found"), Act::Write, "Absent"),
             (403, Some("permission denied"), Act::Read, "Forbidden"),
             (403, None, Act::Write, "bad request"),
             (404, Some(""), Act::Read, "Absent"),

@@ -31,8 +31,8 @@ use super::settings::{CredentialSource, Login, VaultError, VaultSettings};
 use super::wire::{Wire, token_header};
 
 /// The way to one Vault, with the token that opens it.
-pub(super) struct Session {
-    pub(super) wire: Wire,
+pub(crate) struct Session {
+    pub(crate) wire: Wire,
     settings: VaultSettings,
     current: Mutex<Option<Arc<Live>>>,
     logging_in: AsyncMutex<()>,
@@ -42,11 +42,11 @@ pub(super) struct Session {
 }
 
 /// One token.
-pub(super) struct Live {
+pub(crate) struct Live {
     /// For the calls that the library makes.
-    pub(super) client: VaultClient,
+    pub(crate) client: VaultClient,
     /// For our own.
-    pub(super) token: HeaderValue,
+    pub(crate) token: HeaderValue,
     /// `None` for one that never ends.
     ends: Mutex<Option<Instant>>,
     /// Its life when it was taken.
@@ -93,7 +93,7 @@ impl Drop for Session {
 }
 
 impl Session {
-    pub(super) fn new(settings: VaultSettings) -> Result<Arc<Self>, VaultError> {
+    pub(crate) fn new(settings: VaultSettings) -> Result<Arc<Self>, VaultError> {
         settings.check()?;
         let wire = Wire::new(&settings)?;
         Ok(Arc::new(Self {
@@ -108,7 +108,7 @@ impl Session {
 
     /// Asks with the token of the moment; once more with a new one if that one has ended. A call
     /// that was refused with 403 was not executed, so the second one is the only one.
-    pub(super) async fn ask<T, A, F>(self: &Arc<Self>, ask: F) -> Result<T, Failure>
+    pub(crate) async fn ask<T, A, F>(self: &Arc<Self>, ask: F) -> Result<T, Failure>
     where
         F: Fn(Arc<Live>) -> A + Send + Sync,
         A: Future<Output = Result<T, Failure>> + Send,
@@ -238,7 +238,7 @@ impl Session {
     }
 
     /// Fails when the token could end before a key that is asked for now is stored.
-    pub(super) async fn check_lasting(self: &Arc<Self>) -> Result<(), Refusal> {
+    pub(crate) async fn check_lasting(self: &Arc<Self>) -> Result<(), Refusal> {
         let live = self.live().await?;
         let is_short = |live: &Live| live.left().is_some_and(|left| left < TOKEN_LEFT_MIN);
         if matches!(self.settings.login, Login::AppRole { .. }) || !is_short(&live) {

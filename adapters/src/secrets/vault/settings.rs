@@ -148,7 +148,7 @@ impl VaultSettings {
 
 /// Whether `text` may stand in a path: parts of letters, digits, `-`, `_` and `.`, divided by
 /// single slashes, none of which climbs.
-pub(super) fn check_place(
+pub(crate) fn check_place(
     what: &'static str,
     text: &str,
     may_be_empty: bool,

@@ -33,7 +33,7 @@ const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
 const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 
 /// The way to one Vault.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     client: Client,
     base: BaseUrl,
     namespace: Option<HeaderValue>,
@@ -41,25 +41,25 @@ pub(super) struct Wire {
 }
 
 /// What is asked.
-pub(super) struct Call<'a> {
-    pub(super) method: Method,
-    pub(super) path: &'a [String],
-    pub(super) query: &'a [(&'a str, String)],
-    pub(super) body: Option<Zeroizing<Vec<u8>>>,
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    pub(crate) path: &'a [String],
+    pub(crate) query: &'a [(&'a str, String)],
+    pub(crate) body: Option<Zeroizing<Vec<u8>>>,
     /// `None` for the few questions that Vault answers to everybody.
-    pub(super) token: Option<&'a HeaderValue>,
-    pub(super) act: Act,
+    pub(crate) token: Option<&'a HeaderValue>,
+    pub(crate) act: Act,
 }
 
 /// What came back: a success, or a 404, whose body may say more.
-pub(super) struct Answer {
-    pub(super) is_absent: bool,
-    pub(super) body: Zeroizing<Vec<u8>>,
+pub(crate) struct Answer {
+    pub(crate) is_absent: bool,
+    pub(crate) body: Zeroizing<Vec<u8>>,
 }
 
 impl Answer {
     /// The parser's own error may repeat a part of the body, so it is not used.
-    pub(super) fn read<'de, T: Deserialize<'de>>(&'de self, act: Act) -> Result<T, Failure> {
+    pub(crate) fn read<'de, T: Deserialize<'de>>(&'de self, act: Act) -> Result<T, Failure> {
         serde_json::from_slice(&self.body).map_err(|_| {
             let why = "the answer is not what Vault documents";
             match act {
@@ -71,7 +71,7 @@ impl Answer {
 }
 
 impl Wire {
-    pub(super) fn new(settings: &VaultSettings) -> Result<Self, VaultError> {
+    pub(crate) fn new(settings: &VaultSettings) -> Result<Self, VaultError> {
         let address = |why: String| VaultError::Address { why };
         let base = BaseUrl::parse(&settings.address).map_err(|error| match error {
             SettingsError::BaseUrl { why } => address(why.to_owned()),
@@ -112,17 +112,17 @@ impl Wire {
     }
 
     /// The client with all its bounds, for the library's calls.
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
 
     /// A place in the line of open calls.
-    pub(super) async fn permit(&self) -> SemaphorePermit<'_> {
+    pub(crate) async fn permit(&self) -> SemaphorePermit<'_> {
         self.open.acquire().await.expect("the line is never closed")
     }
 
     /// Sends `call` once. The body is wiped when the last of the client's references to it goes.
-    pub(super) async fn send(&self, call: Call<'_>) -> Result<Answer, Failure> {
+    pub(crate) async fn send(&self, call: Call<'_>) -> Result<Answer, Failure> {
         let _permit = self.permit().await;
         let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
         let mut request = self
@@ -169,7 +169,7 @@ impl Wire {
 
     /// Whether the node that answers may lag behind the active one. When it cannot be told, it may
     /// not: the answer stands.
-    pub(super) async fn may_be_stale(&self) -> bool {
+    pub(crate) async fn may_be_stale(&self) -> bool {
         #[derive(Deserialize)]
         struct Health {
             #[serde(default)]
@@ -212,7 +212,7 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, VaultError> {
 }
 
 /// A token as a header that `Debug` does not show, wiped with its last copy.
-pub(super) fn token_header(token: &str) -> Result<HeaderValue, Refusal> {
+pub(crate) fn token_header(token: &str) -> Result<HeaderValue, Refusal> {
     let bytes = Bytes::from_owner(Zeroizing::new(token.as_bytes().to_vec()));
     let mut value = HeaderValue::from_maybe_shared(bytes).map_err(|_| {
         let why = "Vault's token does not fit into a header: look for a line feed in it";
