@@ -277,7 +277,7 @@ async fn a_server_that_lost_what_it_acknowledged_is_not_believed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_changed_or_moved_in_redis_is_corrupt() {
     let Some(place) = unless_missing(Place::start(Flavour::Redis)) else { return };
-    let (store, mut writer) = store_with_a_pair(&place).await;
+    let (store, writer) = store_with_a_pair(&place).await;
     let mut other = Writer::with(store.journal.clone(), writer.life.clone(), pair("acme-2"));
     other.promote(1, 2).await;
     writer.grant(1, 1).await.expect("granted");

@@ -125,7 +125,7 @@ async fn who_asks_first_on_a_node_waits_for_vault_and_is_told_why() {
     let mut world = world_on(&server).await;
     world.crash().await;
     server.seal().expect("sealed");
-    begin(&mut world, &server).await;
+    world.start().await;
     let handle = world.node().credential(ACME, PROVIDER, "somebody").expect("a handle");
     let refused = soon("a refusal", handle.call()).await.err().expect("nobody has the key");
     assert!(refused.to_string().contains("sealed"), "{refused}");
