@@ -2,7 +2,7 @@
 //! emptied. Nothing that was acknowledged is lost, nothing is written twice, nothing is guessed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use keybaton_adapters::journals::RedisStore;
@@ -15,6 +15,7 @@ use keybaton_tests::conformance::journal::chain;
 use keybaton_tests::conformance::records::{Writer, audit_entry, pair};
 use keybaton_tests::conformance::task_entries::{Owner, result, task};
 use keybaton_tests::harness::{PATIENCE, soon};
+use tokio::sync::watch;
 
 use crate::redis_journal::{Place, open_at};
 
@@ -56,8 +57,12 @@ async fn store_with_a_pair(place: &Place) -> (RedisStore, Writer) {
 }
 
 /// Commits to one pair until it is told to stop; each one until its outcome is known. Counts what
-/// was acknowledged, and tells how many outcomes were unknown.
-async fn commit_on(mut writer: Writer, is_over: Arc<AtomicBool>, done: Arc<AtomicU64>) -> Writer {
+/// was acknowledged.
+async fn commit_on(
+    mut writer: Writer,
+    is_over: Arc<AtomicBool>,
+    done: watch::Sender<u64>,
+) -> Writer {
     let mut n = 0u64;
     while !is_over.load(Ordering::Acquire) {
         n += 1;
@@ -69,7 +74,7 @@ async fn commit_on(mut writer: Writer, is_over: Arc<AtomicBool>, done: Arc<Atomi
         let answer = ask_again(&*writer.journal, &transaction).await;
         assert_eq!(answer, Ok(transaction.record.rev), "the same transaction is recognised");
         writer.record = transaction.record;
-        done.fetch_add(1, Ordering::AcqRel);
+        done.send_modify(|done| *done += 1);
     }
     writer
 }
@@ -93,7 +98,8 @@ async fn nothing_is_lost_by_kills(flavour: Flavour) {
     let Some(place) = unless_missing(Place::start(flavour)) else { return };
     let store = open_at(&place.settings(0)).await.expect("a new store");
     let life = store.journal.begin_life(&"n1".parse().expect("a node")).await.expect("a life");
-    let (is_over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (done, mut seen) = watch::channel(0u64);
     let mut committing = Vec::new();
     let mut appending = Vec::new();
     for n in 0..6u8 {
@@ -106,12 +112,8 @@ async fn nothing_is_lost_by_kills(flavour: Flavour) {
     }
     for round in 1..=4u64 {
         let enough = round * 40;
-        soon("commits", async {
-            while done.load(Ordering::Acquire) < enough {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        let wait = seen.wait_for(|done| *done >= enough);
+        soon("commits", wait).await.expect("they go on");
         place.server.kill().expect("killed");
         place.server.restart().expect("restarted");
     }
@@ -215,19 +217,14 @@ async fn a_full_or_demoted_server_refuses_without_a_doubt() {
     let Some(place) = unless_missing(Place::start(Flavour::Redis)) else { return };
     let (store, mut writer) = store_with_a_pair(&place).await;
     let transaction = traced(&mut writer);
-    for (wrong, code, right) in [
-        (["CONFIG", "SET", "maxmemory", "1"], "OOM", &["CONFIG", "SET", "maxmemory", "0"][..]),
-        (
-            ["CONFIG", "SET", "min-replicas-to-write", "1"],
-            "NOREPLICAS",
-            &["CONFIG", "SET", "min-replicas-to-write", "0"],
-        ),
-    ] {
-        place.admin(&wrong);
+    for (setting, wrong, code) in
+        [("maxmemory", "1", "OOM"), ("min-replicas-to-write", "1", "NOREPLICAS")]
+    {
+        place.admin(&["CONFIG", "SET", setting, wrong]);
         let answer = store.journal.commit(transaction.clone()).await;
         let is_sure = matches!(&answer, Err(CommitError::Unavailable(why)) if why.contains(code));
         assert!(is_sure, "{answer:?}");
-        place.admin(right);
+        place.admin(&["CONFIG", "SET", setting, "0"]);
     }
     place.admin(&["REPLICAOF", "127.0.0.1", "1"]);
     let answer = store.journal.commit(transaction.clone()).await;

@@ -83,6 +83,27 @@ async fn a_server_that_does_not_say_how_durable_it_is_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_would_leave_out_transactions_when_it_starts_again_is_refused() {
+    let Some(place) = unless_missing(Place::start(Flavour::Redis)) else { return };
+    let settings = place.settings(0);
+    // As everybody does who has read that this user should be off.
+    place.admin(&["ACL", "SETUSER", "default", "reset"]);
+    let error = refused(&settings, "it may stay off").await;
+    assert!(matches!(error, RedisStoreError::NotReplayed { .. }), "{error:?}");
+    let rights = ["~keybaton:*", "+hset", "+hdel", "+hincrby", "+unlink"];
+    place.admin(&[&["ACL", "SETUSER", "default", "off"][..], &rights].concat());
+    let store = open_at(&settings).await.expect("a new store");
+    let writer = Writer::provisioned(store.journal.clone(), "n1", pair("acme"), 1).await;
+    // The rights that the message names are enough for the server to read its file again.
+    place.admin(&["ACL", "SAVE"]);
+    place.server.kill().expect("killed");
+    place.server.restart().expect("restarted");
+    let again = open_at(&settings).await.expect("the same store");
+    let stored = again.journal.load(&pair("acme")).await.expect("read").expect("written");
+    assert_eq!(stored.record, writer.record);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_is_refused_and_never_shown() {
     let Some(place) = shared(Flavour::Redis) else { return };
     let wrong = Secret::new(b"not the word".to_vec()).expect("a password");

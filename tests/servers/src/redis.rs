@@ -72,7 +72,11 @@ impl Redis {
         let home = Home::make()?;
         let number = port.number;
         let password_file = home.write("password", PASSWORD)?;
-        let mut users = format!("user default off\nuser {ADMIN} on >{PASSWORD} ~* &* +@all\n");
+        // Nobody can sign in as `default`; but while the server reads its file it acts as that user,
+        // and leaves out transactions with commands that this user may not do.
+        let mut users = format!(
+            "user default off resetpass ~* &* +@all\nuser {ADMIN} on >{PASSWORD} ~* &* +@all\n"
+        );
         users.extend(config.users.iter().map(|line| format!("{line}\n")));
         let users = home.write("users.acl", &users)?;
         let data = home.make_directory("data")?;

@@ -34,7 +34,7 @@ const PUBLISHES: &str = "+eval +xadd +hset +expire";
 
 /// What keeping a journal takes: one script, what the script does, reads that belong to one moment,
 /// and a look at how durable the server is.
-const KEEPS: &str = "+ping +select +info +config|get +multi +exec +script|load +eval +evalsha \
+const KEEPS: &str = "+ping +select +info +config|get +acl|dryrun +multi +exec +script|load +eval +evalsha \
                      +hget +hmget +hgetall +hkeys +hexists +hlen +hset +hdel +hincrby +unlink";
 
 impl RedisUser<'_> {

@@ -152,6 +152,9 @@ fn settle<T>(answer: Option<RedisResult<T>>, wait: Duration) -> (Result<T, Refus
 /// What an error says about whether something happened. Only the code counts: the texts differ
 /// between Redis and Valkey, and may repeat arguments.
 pub(crate) fn refused(error: &RedisError) -> Refusal {
+    if let Some(cause) = cause_of_abort(error) {
+        return refused(&cause);
+    }
     if error.kind() == ErrorKind::AuthenticationFailed {
         return denied_user("redis refuses the user or the password");
     }
@@ -170,6 +173,13 @@ pub(crate) fn refused(error: &RedisError) -> Refusal {
         }
         None => Refusal::unknown(format!("the connection to redis failed: {}", error.category())),
     }
+}
+
+/// Why a transaction was not carried out: what was said of the first of its commands.
+fn cause_of_abort(error: &RedisError) -> Option<RedisError> {
+    let errors = error.clone().into_server_errors()?;
+    let (_, first) = errors.first()?;
+    (error.code() == Some("EXECABORT") && first.code() != "EXECABORT").then(|| first.clone().into())
 }
 
 fn denied_user(why: &str) -> Refusal {

@@ -46,10 +46,20 @@ pub enum RedisStoreError {
         /// A value that is good enough.
         remedy: &'static str,
     },
+    /// The server would leave out transactions when it starts again.
+    #[error(
+        "redis would forget what it acknowledged when it starts again: while it reads its file it \
+         acts as the user default, who may not {command}; give that user `~keybaton:* +hset +hdel \
+         +hincrby +unlink` (it may stay off), or set accepted_loss = \"crash\" for a trial"
+    )]
+    NotReplayed {
+        /// What it may not do.
+        command: String,
+    },
     /// The server does not say how durable it is.
     #[error(
-        "redis does not say whether it keeps what it acknowledges ({0}); permit +config|get to \
-         this user, or set accepted_loss = \"crash\" for a trial"
+        "redis does not say whether it keeps what it acknowledges ({0}); permit +config|get and \
+         +acl|dryrun to this user, or set accepted_loss = \"crash\" for a trial"
     )]
     Unknown(String),
     /// Replicas were asked for, and nobody can tell whether they have a write.

@@ -52,7 +52,7 @@ use crate::journals::queue::{Database, Done, Failure, Marks, Op, Queue};
 use crate::journals::redb::Unread;
 use crate::journals::redb::pairs::Corrupt;
 use crate::limits::REDIS_BATCH_MAX;
-use crate::store::Sealer;
+use crate::store::{Down, Sealer};
 
 /// What every operation of this journal needs.
 struct Shared {
@@ -74,20 +74,43 @@ impl Database for Shared {
     const BATCH_MAX: usize = REDIS_BATCH_MAX;
 
     async fn attempt(&self, ops: &[&Op], _is_thorough: bool) -> Result<Vec<Done>, Failure> {
+        // An operation that is alone is tried again here: each time it was overtaken, somebody else
+        // got something done.
+        let tries = if ops.len() == 1 { ALONE_TRIES_MAX } else { 1 };
+        for _ in 0..tries {
+            if let Some(answers) = self.try_once(ops).await? {
+                return Ok(answers);
+            }
+        }
+        let why = "others write to the same pair all the time";
+        Err(if ops.len() == 1 {
+            Failure::Down(Down::Unavailable(why.into()))
+        } else {
+            Failure::Refused(why.into())
+        })
+    }
+}
+
+/// How often an operation is tried that others overtake.
+const ALONE_TRIES_MAX: usize = 32;
+
+impl Shared {
+    /// Reads, applies and writes; nothing when somebody else wrote in between.
+    async fn try_once(&self, ops: &[&Op]) -> Result<Option<Vec<Done>>, Failure> {
         let mut sheets = Sheets::read(self, ops).await.map_err(failed)?;
         let answers: Vec<_> = ops.iter().map(|op| op.apply(&mut sheets.book)).collect();
         let now = self.marks.stale(self.clock.now().0);
         let change = sheets.change(&self.sealer, now);
         let change = change.map_err(|Corrupt(why)| Failure::Refused(why))?;
         if change.is_empty() {
-            return Ok(answers);
+            return Ok(Some(answers));
         }
         match self.server.write(change).await.map_err(failed)? {
             Step::Done => {
                 self.marks.written(now);
-                Ok(answers)
+                Ok(Some(answers))
             }
-            Step::Changed => Err(Failure::Refused("another node writes the same pair".into())),
+            Step::Changed => Ok(None),
         }
     }
 }

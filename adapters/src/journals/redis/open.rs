@@ -171,6 +171,30 @@ async fn check_durability(link: &Link) -> Result<(), RedisStoreError> {
         let (setting, remedy) = ("maxmemory-policy", "noeviction");
         return Err(RedisStoreError::NotDurable { setting, value: policy, remedy });
     }
+    check_replay(link).await
+}
+
+/// Whether the server keeps its transactions when it starts again. While it reads its file it acts
+/// as the user `default`, also when that one is off, and most releases check the rights of that
+/// user for every command of a transaction: one that is not permitted is left out, silently
+/// (redis/redis#14541, valkey-io/valkey#3983). Which releases do not is not worth knowing: an off
+/// user may have rights.
+async fn check_replay(link: &Link) -> Result<(), RedisStoreError> {
+    let tried: [&[&str]; 4] = [
+        &["HSET", names::STORE, "field", "value"],
+        &["HDEL", names::STORE, "field"],
+        &["HINCRBY", names::STORE, "field", "1"],
+        &["UNLINK", names::STORE],
+    ];
+    for command in tried {
+        let asked = cmd("ACL").arg("DRYRUN").arg("default").arg(command).clone();
+        match link.ask::<String>(&asked).await {
+            Ok(answer) if answer == "OK" => {}
+            Ok(_) => return Err(RedisStoreError::NotReplayed { command: command[0].to_owned() }),
+            Err(Refusal::Denied { why, .. }) => return Err(RedisStoreError::Unknown(why)),
+            Err(why) => return Err(RedisStoreError::Unavailable(why.to_string())),
+        }
+    }
     Ok(())
 }
 
