@@ -53,8 +53,8 @@ pub struct VaultLeases {
     homes: Homes,
     life_max: Duration,
     begun: Instant,
-    /// Labels whose issue has no definite end yet, and when it began.
-    open: Mutex<HashMap<Label, Instant>>,
+    /// Labels whose issue has had no definite end, and when it ended; `None` while it runs.
+    open: Mutex<HashMap<Label, Option<Instant>>>,
     /// Who renews a lease.
     keepers: Mutex<HashMap<String, AbortHandle>>,
 }
@@ -211,16 +211,13 @@ impl Provider for VaultLeases {
 
     async fn issue(&self, request: &IssueRequest) -> Result<IssuedKey, Refusal> {
         let path = self.path(&request.tenant)?;
-        // Stays noted when this call is dropped half way.
-        self.open.lock().insert(request.label.clone(), Instant::now());
+        let mut asking = Asking::begin(self, &request.label);
         let issued = match self.ask(Method::GET, &path, None, Act::Write).await {
             Ok(answer) if answer.is_absent => Err(into_refusal(Failure::Absent)),
             Ok(answer) => self.taken(&answer, &path).await,
             Err(failure) => Err(into_refusal(failure)),
         };
-        if !matches!(issued, Err(Refusal::Unknown { .. })) {
-            self.open.lock().remove(&request.label);
-        }
+        asking.is_definite = !matches!(issued, Err(Refusal::Unknown { .. }));
         issued
     }
 
@@ -241,10 +238,11 @@ impl Provider for VaultLeases {
     async fn list(&self, tenant: &TenantId, prefix: &str) -> Result<Vec<ListedKey>, Refusal> {
         self.path(tenant)?;
         let mut open = self.open.lock();
-        open.retain(|_, begun| begun.elapsed() < self.life_max);
+        open.retain(|_, ended| ended.is_none_or(|ended| ended.elapsed() < self.life_max));
         let ours = open.iter().filter(|(label, _)| label.as_str().starts_with(prefix));
+        let ends = ours.map(|(_, ended)| ended.unwrap_or_else(Instant::now));
         // Of what was asked before this process began, nothing is known.
-        let last = ours.map(|(_, begun)| *begun).max().unwrap_or(self.begun);
+        let last = ends.max().unwrap_or(self.begun);
         let left = self.life_max.saturating_sub(last.elapsed());
         if left.is_zero() {
             return Ok(Vec::new());
@@ -267,6 +265,31 @@ impl Provider for VaultLeases {
                 }
             }
             _ => Health::Dead,
+        }
+    }
+}
+
+/// An issue under way; also one that is dropped half way leaves its label behind.
+struct Asking<'a> {
+    leases: &'a VaultLeases,
+    label: &'a Label,
+    is_definite: bool,
+}
+
+impl<'a> Asking<'a> {
+    fn begin(leases: &'a VaultLeases, label: &'a Label) -> Self {
+        leases.open.lock().insert(label.clone(), None);
+        Self { leases, label, is_definite: false }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut open = self.leases.open.lock();
+        match self.is_definite {
+            true => drop(open.remove(self.label)),
+            // Vault may have acted at the very last moment.
+            false => drop(open.insert(self.label.clone(), Some(Instant::now()))),
         }
     }
 }

@@ -202,10 +202,10 @@ async fn a_tenants_leases_are_out_of_reach_for_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_nobody_heard_of_is_called_gone_only_when_it_must_have_ended() {
-    const LIFE: Duration = Duration::from_secs(3);
-    let Some(place) = Place::start("3s") else { return };
+    const LIFE: Duration = Duration::from_secs(5);
+    let Some(place) = Place::start("5s") else { return };
     let mut settings = place.settings(place.vault.root_token());
-    settings.call_wait_max = Duration::from_secs(1);
+    settings.call_wait_max = Duration::from_secs(3);
     let leases = place.leases(settings).life_max(LIFE);
     assert_eq!(leases.preflight(&tenant(ACME)).await, Ok(()));
     place.vault.pause().expect("paused");

@@ -1,6 +1,7 @@
 //! Rotations of a node that keeps its secrets in Vault, while Vault goes away and comes back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keybaton::TaskHandle;
 use keybaton::messages::RotationId;
@@ -14,6 +15,9 @@ use keybaton_tests::harness::{Cue, Deed, PROVIDER, Place, Puppet, Role, Setup, W
 use super::{given, started, store};
 
 const ACME: &str = "acme";
+
+/// How often a state that must come is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A node whose secrets lie in Vault, with a key for the tenant.
 async fn world_on(server: &Vault) -> World {
@@ -127,10 +131,18 @@ async fn who_asks_first_on_a_node_waits_for_vault_and_is_told_why() {
     server.seal().expect("sealed");
     world.start().await;
     let handle = world.node().credential(ACME, PROVIDER, "somebody").expect("a handle");
-    let refused = soon("a refusal", handle.call()).await.err().expect("nobody has the key");
-    assert!(refused.to_string().contains("sealed"), "{refused}");
+    let asking = tokio::spawn(async move { handle.call().await.map(drop) });
+    let cell = world.node().shared().broker.cell(&world.pair(ACME));
+    let reason = async {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        while !cell.why().contains("sealed") {
+            look.tick().await;
+        }
+    };
+    soon("the reason", reason).await;
+    assert!(!asking.is_finished(), "nobody has the key");
     server.unseal().expect("unsealed");
-    drop(soon("a key", handle.call()).await.expect("the key is there"));
+    soon("the key", asking).await.expect("no panic").expect("it is there");
     world.stop().await;
 }
 
