@@ -20,9 +20,11 @@ const ACME: &str = "acme";
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A node whose secrets lie in Vault, with a key for the tenant.
-async fn world_on(server: &Vault) -> World {
-    let secrets = Arc::new(store(server, "p", given(server.root_token())));
-    let world = World::with(Setup { secrets: Some(secrets), ..Setup::default() }).await;
+async fn world_on(server: &Arc<Vault>) -> World {
+    let its = Arc::clone(server);
+    let secrets =
+        move || Arc::new(store(&its, "p", given(its.root_token()))) as Arc<dyn SecretStore>;
+    let world = World::with(Setup { secrets: Some(Box::new(secrets)), ..Setup::default() }).await;
     world.provision(ACME).await;
     world
 }
@@ -58,7 +60,7 @@ async fn demand_held(world: World, rotation: &RotationId, agents: Vec<TaskHandle
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotation_leaves_one_secret_and_its_status_is_the_records() {
-    let Some(server) = started() else { return };
+    let Some(server) = started().map(Arc::new) else { return };
     let world = world_on(&server).await;
     let agents = agents(&world).await;
     let rotation = world.rotate(ACME).await;
@@ -79,7 +81,7 @@ async fn a_rotation_leaves_one_secret_and_its_status_is_the_records() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vault_that_is_killed_between_issue_and_write_costs_time_and_no_key() {
-    let Some(server) = started() else { return };
+    let Some(server) = started().map(Arc::new) else { return };
     let world = world_on(&server).await;
     world.strings.hang("worker", 1, Place::Before, Cue::Hold);
     let mut agents = agents(&world).await;
@@ -99,7 +101,7 @@ async fn a_vault_that_is_killed_between_issue_and_write_costs_time_and_no_key() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_vault_is_sealed_a_rotation_waits_and_says_why_and_tasks_keep_their_key() {
-    let Some(server) = started() else { return };
+    let Some(server) = started().map(Arc::new) else { return };
     let world = world_on(&server).await;
     world.strings.hang("holder", 1, Place::Before, Cue::Hold);
     let role = Role::of(vec![Deed::Chat(5); 3]).keeping();
@@ -125,7 +127,7 @@ async fn while_vault_is_sealed_a_rotation_waits_and_says_why_and_tasks_keep_thei
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_first_on_a_node_waits_for_vault_and_is_told_why() {
-    let Some(server) = started() else { return };
+    let Some(server) = started().map(Arc::new) else { return };
     let mut world = world_on(&server).await;
     world.crash().await;
     server.seal().expect("sealed");
@@ -148,7 +150,7 @@ async fn who_asks_first_on_a_node_waits_for_vault_and_is_told_why() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_and_a_vault_that_are_killed_together_finish_the_rotation() {
-    let Some(server) = started() else { return };
+    let Some(server) = started().map(Arc::new) else { return };
     let mut world = world_on(&server).await;
     world.arm("issue@acme:1=stall:700");
     let rotation = world.rotate(ACME).await;
@@ -164,7 +166,7 @@ async fn a_node_and_a_vault_that_are_killed_together_finish_the_rotation() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_was_stored_just_before_a_crash_is_found_again_by_its_label() {
-    let Some(server) = started() else { return };
+    let Some(server) = started().map(Arc::new) else { return };
     let before = store(&server, "p", given(server.root_token()));
     let acme = keybaton_tests::conformance::records::pair(ACME);
     let put = before.put(&meta(&acme, Some(label(1)), "key_1"), &secret("sk-one")).await;

@@ -38,6 +38,9 @@ const THREADS: usize = 2;
 /// Stands between a node and its provider.
 pub type StandIn = fn(Arc<dyn Provider>) -> Arc<dyn Provider>;
 
+/// Makes the secret store of one life of a node.
+pub type MakeSecrets = Box<dyn Fn() -> Arc<dyn SecretStore> + Send + Sync>;
+
 /// How a world is set up.
 pub struct Setup {
     /// What issuing does to older keys.
@@ -56,8 +59,9 @@ pub struct Setup {
     pub stand_in: Option<StandIn>,
     /// Where the node publishes its events; none: where a node does by itself.
     pub bus: Option<Arc<dyn EventBus>>,
-    /// Where the node keeps secrets; none: in its directory.
-    pub secrets: Option<Arc<dyn SecretStore>>,
+    /// Makes what each life of the node keeps secrets in; none: its directory. A connection does not
+    /// outlive the life that opened it.
+    pub secrets: Option<MakeSecrets>,
 }
 
 impl Default for Setup {
@@ -242,7 +246,7 @@ impl World {
             builder = builder.bus(Arc::clone(bus));
         }
         if let Some(secrets) = &self.setup.secrets {
-            builder = builder.secrets(Arc::clone(secrets));
+            builder = builder.secrets(secrets());
         }
         if self.setup.knows_puppets {
             builder.program(Puppet { base_url, strings: self.strings.clone() })
