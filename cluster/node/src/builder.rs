@@ -119,7 +119,7 @@ impl NodeBuilder {
     /// and the node starts without them too.
     #[must_use]
     pub fn redis(mut self, settings: RedisSettings) -> Self {
-        self.stores.bus = BusChoice::Redis(settings);
+        self.stores.bus = BusChoice::Redis(Box::new(settings));
         self
     }
 

@@ -40,7 +40,7 @@ pub(crate) enum SecretsChoice {
 
 pub(crate) enum BusChoice {
     Local,
-    Redis(RedisSettings),
+    Redis(Box<RedisSettings>),
     Given(Arc<dyn EventBus>),
 }
 

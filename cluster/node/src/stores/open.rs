@@ -200,7 +200,7 @@ fn secrets_of(choice: SecretsChoice) -> Result<Option<Arc<dyn SecretStore>>, Sta
 fn bus_of(choice: BusChoice) -> Result<Arc<dyn EventBus>, StartError> {
     Ok(match choice {
         BusChoice::Local => Arc::new(LocalBus::default()),
-        BusChoice::Redis(settings) => Arc::new(RedisBus::new(settings)?),
+        BusChoice::Redis(settings) => Arc::new(RedisBus::new(*settings)?),
         BusChoice::Given(bus) => bus,
     })
 }
