@@ -33,7 +33,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Replace a key under running agents, live, and have the result judged
-    Demo(demo::DemoArgs),
+    Demo(Box<demo::DemoArgs>),
     /// Serve a simulated provider, with its ledger and its faults
     Simulator(simulator::SimulatorArgs),
     /// Explain a data directory: phases, why they wait, holders, what is owed
@@ -62,7 +62,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli.command {
             Command::Demo(args) => {
                 telemetry::serve_metrics(args.metrics)?;
-                demo::run(args).await
+                demo::run(*args).await
             }
             Command::Simulator(args) => simulator::run(args).await,
             Command::Status(args) => status::run(args).await,
