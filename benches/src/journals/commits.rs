@@ -84,7 +84,7 @@ async fn write_again(
             id: transaction_id(number, record.rev),
             by: life.clone(),
             expect,
-            record: record.clone(),
+            record: Arc::new(record.clone()),
             guards: Vec::new(),
             grants: None,
             audit: Vec::new(),
