@@ -7,7 +7,6 @@
 
 pub mod figure;
 pub mod groups;
-pub mod journals;
 pub mod memory;
 pub mod race;
 pub mod registry;

@@ -44,11 +44,7 @@ fn beside_program() -> anyhow::Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
-/// Refuses a directory in memory.
-///
-/// # Errors
-/// When it lies there, or cannot be inspected.
-pub fn refuse_memory(base: &Path) -> anyhow::Result<()> {
+fn refuse_memory(base: &Path) -> anyhow::Result<()> {
     let system = statfs(base).with_context(|| format!("inspecting {}", base.display()))?;
     if system.f_type == TMPFS {
         bail!(
