@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a call is counted once: ok, failed, refused, interrupted or cut by a kill.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::error::OracleError;
@@ -41,6 +42,19 @@ struct Open {
     is_tool: bool,
     /// Its key was revoked or voided while it was open.
     key_died: bool,
+    /// The same ask, begun later under another key, ended well while this one was still open.
+    is_overtaken: bool,
+}
+
+impl Open {
+    fn ask(&self) -> Option<Ask> {
+        self.task.zip(self.step).map(|(task, step)| (task, step, self.path))
+    }
+
+    /// Whether this call, begun after the other one, is the same ask under another key.
+    fn repeats(&self, other: &Self) -> bool {
+        self.at.seq > other.at.seq && (other.key.is_none() || other.key != self.key)
+    }
 }
 
 /// How a call broke.
@@ -82,6 +96,7 @@ pub(crate) struct Calls<'a> {
     rules: &'a Rules,
     open: BTreeMap<u64, Open>,
     open_by_key: HashMap<KeyKey, BTreeSet<u64>>,
+    open_by_ask: HashMap<Ask, BTreeSet<u64>>,
     broken: Vec<Broken>,
     /// Broken calls that may still be repeated, as places in `broken`.
     waiting: HashMap<Ask, Vec<usize>>,
@@ -112,6 +127,7 @@ impl<'a> Calls<'a> {
             rules,
             open: BTreeMap::new(),
             open_by_key: HashMap::new(),
+            open_by_ask: HashMap::new(),
             broken: Vec::new(),
             waiting: HashMap::new(),
             tasks: BTreeSet::new(),
@@ -159,9 +175,13 @@ impl<'a> Calls<'a> {
             idem: start.idem.filter(|_| is_tool).map(tools::idem),
             is_tool,
             key_died: false,
+            is_overtaken: false,
         };
         if let Some(key) = key {
             self.open_by_key.entry(key).or_default().insert(start.req);
+        }
+        if let Some(ask) = call.ask() {
+            self.open_by_ask.entry(ask).or_default().insert(start.req);
         }
         if self.open.insert(start.req, call).is_some() {
             let what = format!("request {} starts a second time", start.req);
@@ -219,17 +239,20 @@ impl<'a> Calls<'a> {
     fn ended_well(&mut self, call: &Open) {
         self.ok += 1;
         self.used.extend(call.key);
-        let Some((task, step)) = call.task.zip(call.step) else {
+        let Some(ask) = call.ask() else {
             return;
         };
-        let Some(waiting) = self.waiting.get_mut(&(task, step, call.path)) else {
+        for req in self.open_by_ask.get(&ask).into_iter().flatten() {
+            if let Some(open) = self.open.get_mut(req) {
+                open.is_overtaken |= call.repeats(open);
+            }
+        }
+        let Some(waiting) = self.waiting.get_mut(&ask) else {
             return;
         };
         waiting.retain(|&place| {
             let broken = &mut self.broken[place];
-            let is_later = call.at.seq > broken.end_seq;
-            broken.repeated =
-                is_later && (broken.call.key.is_none() || broken.call.key != call.key);
+            broken.repeated = call.repeats(&broken.call) && broken.is_over_before(call.at.seq);
             !broken.repeated
         });
     }
@@ -243,11 +266,11 @@ impl<'a> Calls<'a> {
         end_seq: u64,
         cut_by_kill: bool,
     ) {
-        if let (Some((task, step)), false) = (call.task.zip(call.step), how == How::Survived) {
-            let ask = (task, step, call.path);
+        // Its caller may have had the repetition's answer before the provider noticed.
+        let repeated = how == How::ClientGone && call.is_overtaken;
+        if let (Some(ask), false) = (call.ask(), how == How::Survived || repeated) {
             self.waiting.entry(ask).or_default().push(self.broken.len());
         }
-        let repeated = false;
         self.broken.push(Broken { how, req, status, call, end_seq, cut_by_kill, repeated });
     }
 
@@ -257,6 +280,14 @@ impl<'a> Calls<'a> {
             && let Some(requests) = self.open_by_key.get_mut(&key)
         {
             requests.remove(&req);
+        }
+        if let Some(ask) = call.ask()
+            && let Entry::Occupied(mut requests) = self.open_by_ask.entry(ask)
+        {
+            requests.get_mut().remove(&req);
+            if requests.get().is_empty() {
+                requests.remove();
+            }
         }
         Some(call)
     }
@@ -273,6 +304,7 @@ impl<'a> Calls<'a> {
 
     fn abandon(&mut self, seq: u64, with_provider: bool) {
         self.open_by_key.clear();
+        self.open_by_ask.clear();
         for (req, call) in std::mem::take(&mut self.open) {
             if !call.is_agent {
                 continue;
@@ -376,6 +408,12 @@ impl<'a> Calls<'a> {
 }
 
 impl Broken {
+    /// Whether the one who repeats it can have known that it was over. What a caller drops is
+    /// over at once for it; the provider notes it when it looks, later.
+    fn is_over_before(&self, seq: u64) -> bool {
+        self.how == How::ClientGone || seq > self.end_seq
+    }
+
     fn describe(&self, names: &Names, keys: &Keys) -> String {
         let call = &self.call;
         let who = match (call.task, call.tenant) {

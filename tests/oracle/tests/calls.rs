@@ -67,6 +67,41 @@ fn a_repetition_that_began_before_the_cut_is_none() {
     it.breaks(&["S1"]);
 }
 
+/// The caller knows at once that it dropped a call; the provider may note it after the repetition
+/// began, and even after that one's end.
+#[test]
+fn a_dropped_call_may_be_repeated_before_the_provider_notices() {
+    for is_late in [false, true] {
+        let mut it = History::before_rotation();
+        it.rules.allow_repeated_interruptions = true;
+        let old = it.start(acme(1, "k1"));
+        it.born("acme", "k2").died("acme", "k1", "revoked");
+        let new = it.start(acme(1, "k2"));
+        if is_late {
+            it.end(new, "ok", true).end(old, "client_gone", false);
+        } else {
+            it.end(old, "client_gone", false).end(new, "ok", true);
+        }
+        it.call(acme(2, "k2"), "ok").export();
+        assert_eq!(it.breaks(&[]).calls_repeated, 1, "late: {is_late}");
+    }
+}
+
+#[test]
+fn a_dropped_call_is_not_repeated_by_one_that_began_before_it_or_under_its_key() {
+    for key in ["k2", "k1"] {
+        let mut it = History::before_rotation();
+        it.rules.allow_repeated_interruptions = true;
+        it.born("acme", "k2");
+        let first = it.start(acme(1, key));
+        let dropped = it.start(acme(1, "k1"));
+        let last = it.start(acme(1, "k1"));
+        it.end(first, "ok", true).end(last, "ok", true).end(dropped, "client_gone", false);
+        it.died("acme", "k1", "revoked").call(acme(2, "k2"), "ok").export();
+        assert_eq!(it.breaks(&["S1"]).calls_repeated, 0, "{key}");
+    }
+}
+
 #[test]
 fn an_emergency_does_not_excuse_a_repeated_call_whose_step_has_no_result() {
     let mut it = cut_and_repeated();
