@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use backon::Retryable;
 use futures::FutureExt;
-use keybaton_messages::{Label, PairId, ProviderKeyId, SecretVersion, Timestamp, Version};
+use keybaton_messages::{Label, PairId, ProviderKeyId, Rev, SecretVersion, Timestamp, Version};
 use keybaton_ports::{Denial, Refusal, Witness, crash_point};
 use keybaton_rotation::{Class, Effect, Health, Input, PairRecord};
 use ractor::ActorRef;
@@ -149,6 +149,7 @@ impl Job {
         let entry = self.entry()?;
         let capabilities = entry.provider.capabilities();
         self.shared.ports.secrets.preflight(&self.pair).await?;
+        self.demand_newest_record().await?;
         if capabilities.class == Class::B {
             self.shared.ports.checkpoints.preflight().await?;
         }
@@ -156,6 +157,26 @@ impl Job {
             entry.provider.preflight(&self.pair.tenant).await?;
         }
         Ok(capabilities.person_issues)
+    }
+
+    /// A journal that was restored to an older state knows nothing of the keys that were issued
+    /// since, and would give their labels and versions away once more. The secret store has seen
+    /// them: its witness is written only after the record.
+    async fn demand_newest_record(&self) -> Result<(), Refusal> {
+        let Some(witness) = self.shared.ports.secrets.witness(&self.pair).await? else {
+            return Ok(());
+        };
+        let stored = self.shared.ports.journal.load(&self.pair).await?;
+        let rev = stored.map_or(Rev(0), |stored| stored.record.rev);
+        if witness.rev <= rev {
+            return Ok(());
+        }
+        let why = format!(
+            "the journal has revision {rev} of this pair and the secret store has seen {}: the \
+             journal is an older copy; restore the newest one, and do not rotate before",
+            witness.rev
+        );
+        Err(Refusal::denied(Denial::Corrupt, why))
     }
 
     async fn probe(&self, secret: SecretVersion) -> Health {

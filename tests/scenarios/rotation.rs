@@ -1,9 +1,9 @@
 //! One rotation from the outside: its events, its ways back, its urgency.
 
 use futures::StreamExt;
-use keybaton::messages::{Event, EventKind, PairId, RotationId, Version};
+use keybaton::messages::{Epoch, Event, EventKind, PairId, Rev, RotationId, Version};
 use keybaton::{Class, Order, OrderError, Secret};
-use keybaton_ports::EventBus;
+use keybaton_ports::{EventBus, Witness};
 use keybaton_tests::harness::{Cue, Deed, PROVIDER, Place, Role, Setup, World, phase_name, soon};
 
 /// Reads events until the rotation's last one, as a reader should: what is older than what was
@@ -281,4 +281,24 @@ async fn a_rotation_that_ended_before_a_crash_is_known_to_have_ended_after_it() 
 
     // Nothing is left to do for the pair, so that this life has not taken it up.
     world.complete(&rotation).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_that_is_an_older_copy_does_not_rotate() {
+    let world = World::open().await;
+    world.provision("acme").await;
+    let later = Witness { rev: Rev(1_000_000), epoch: Epoch(1), active: Some(Version(9)) };
+    let secrets = world.node().shared().ports.secrets.clone();
+    secrets.put_witness(&world.pair("acme"), later).await.expect("written");
+
+    let _waits = world.rotate("acme").await;
+
+    world
+        .until("acme", "a reason that names the older copy", |view| {
+            let rotation = view.record.as_ref().and_then(|record| record.rotation.as_ref());
+            let error = rotation.and_then(|rotation| rotation.error.as_deref());
+            error.is_some_and(|why| why.contains("older copy"))
+        })
+        .await;
+    assert_eq!(world.simulator().snapshot().keys.len(), 1, "no key is issued meanwhile");
 }
