@@ -3,21 +3,22 @@
 use std::process::Command;
 
 use keybaton_simulator::{ADMIN_KEY_DEFAULT, Simulator};
+use keybaton_tests::harness;
 
 /// Runs an example of the node's package against a fresh simulator, as a reader would.
 async fn run(example: &str) -> String {
     let dir = tempfile::tempdir().expect("a directory");
     let simulator = Simulator::builder().dir(dir.path()).start().await.expect("starts");
     let url = format!("{}/v1", simulator.base_url());
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .args(["run", "--quiet", "--package", "keybaton", "--example", example])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("KEYBATON_EXAMPLE_URL", url)
-        .env("OPENAI_ADMIN_KEY", ADMIN_KEY_DEFAULT);
-    let ended = tokio::task::spawn_blocking(move || cargo.output()).await.expect("no panic");
+    let name = example.to_owned();
+    let ended = tokio::task::spawn_blocking(move || {
+        Command::new(harness::example(&name))
+            .env("KEYBATON_EXAMPLE_URL", url)
+            .env("OPENAI_ADMIN_KEY", ADMIN_KEY_DEFAULT)
+            .output()
+    });
+    let ended = ended.await.expect("no panic").expect("it runs");
     simulator.stop().await;
-    let ended = ended.expect("cargo runs");
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{example}: {said}");
     String::from_utf8_lossy(&ended.stdout).into_owned()

@@ -21,7 +21,15 @@ use super::wait::PATIENCE;
 /// When it cannot be built.
 pub fn keybaton() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| build("keybaton", &[]))
+    PROGRAM.get_or_init(|| build("keybaton", &["--bin", "keybaton"]))
+}
+
+/// Where an example of the node's package lies.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn example(name: &str) -> PathBuf {
+    build(name, &[])
 }
 
 /// The same program with its crash points. Its libraries have another feature and lie beside the
@@ -31,15 +39,18 @@ pub fn keybaton() -> &'static Path {
 /// When it cannot be built.
 pub fn keybaton_with_crash_points() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| build("keybaton-crash-points", &["--features", "crash-points"]))
+    const NAME: &str = "keybaton-crash-points";
+    PROGRAM.get_or_init(|| build(NAME, &["--bin", NAME, "--features", "keybaton/crash-points"]))
 }
 
-fn build(program: &str, features: &[&str]) -> PathBuf {
+fn build(program: &str, what: &[&str]) -> PathBuf {
     // Whoever runs the tests says which cargo; by hand it is the usual one.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut cargo = Command::new(cargo)
-        .args(["build", "--package", "keybaton", "--bin", program])
-        .args(features)
+        // The whole workspace, examples among it: with any other choice cargo gives the libraries
+        // other features than the tests' own, and builds most of them once more.
+        .args(["build", "--workspace", "--examples"])
+        .args(what)
         .args(["--message-format", "json-render-diagnostics", "--quiet"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdout(Stdio::piped())

@@ -12,8 +12,8 @@ mod wait;
 mod world;
 
 pub use binary::{
-    Ended, Running, SimulatorProcess, keybaton, keybaton_with_crash_points, plain_run, start,
-    start_as,
+    Ended, Running, SimulatorProcess, example, keybaton, keybaton_with_crash_points, plain_run,
+    start, start_as,
 };
 pub use bus::{DeadBus, HeardBus};
 pub use keybaton_oracle::hunt::{Find, Hunt};
