@@ -13,7 +13,6 @@ mod outcome;
 mod prove;
 mod servers;
 mod shell;
-mod simulation;
 mod suite;
 mod verify;
 
@@ -32,7 +31,7 @@ struct Line {
 #[derive(Subcommand)]
 enum Task {
     /// Runs all tests: the workspace with its documentation examples, then the registry under loom
-    /// and shuttle, then the simulation of the actors
+    /// and shuttle
     Test {
         /// Leave out what needs a build of its own; it is named at the end as not run
         #[arg(long)]
