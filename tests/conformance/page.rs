@@ -107,7 +107,7 @@ const PORTS: &[Port] = &[
             ("in the journal's row", "embedded::checkpoints"),
             ("Postgres", "postgres::checkpoints"),
         ],
-        own: &[("Postgres", &["postgres::tenants"])],
+        own: &[("Postgres", &["postgres::leftovers", "postgres::tenants"])],
     },
     Port {
         name: "Provider",

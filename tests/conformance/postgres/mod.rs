@@ -2,6 +2,7 @@
 
 mod failover;
 mod faults;
+mod leftovers;
 mod nodes;
 mod opening;
 mod reservation;
