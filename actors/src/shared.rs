@@ -183,7 +183,7 @@ impl Shared {
     }
 
     /// No row will name this checkpoint any more. If nobody hears that, a sweep finds it.
-    pub(crate) fn is_needless(&self, task: &TaskKey, at: CheckpointRef) {
+    pub(crate) fn note_needless(&self, task: &TaskKey, at: CheckpointRef) {
         self.checkpoint_sweeper.cast(CheckpointMessage::Needless(task.clone(), at));
     }
 

@@ -144,7 +144,7 @@ impl Turn<'_> {
         let is_end = is_end(&state);
         self.append(Entry::State { state, at }).await?;
         if is_end && let Some(last) = self.started.checkpoint.take() {
-            self.shared.is_needless(self.key, last);
+            self.shared.note_needless(self.key, last);
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl Turn<'_> {
             && let Some(before) = self.started.checkpoint.replace(named.clone())
             && before != named
         {
-            self.shared.is_needless(self.key, before);
+            self.shared.note_needless(self.key, before);
         }
     }
 

@@ -28,7 +28,7 @@ impl TaskWork {
         let has_ended = is_end(&claimed.row.state);
         let is_named = |at: &CheckpointRef| !has_ended && claimed.checkpoint.as_ref() == Some(at);
         for at in lying.into_iter().filter(|at| !is_named(at)) {
-            self.shared.is_needless(&self.key, at);
+            self.shared.note_needless(&self.key, at);
         }
         match &claimed.row.state {
             TaskState::Running | TaskState::Parked(_) => {}

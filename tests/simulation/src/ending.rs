@@ -77,7 +77,7 @@ impl World {
         let list = |tenant| at_once(self.checkpoints.list(tenant, None)).expect("the fake reads");
         let has_ended = |key: &TaskKey| {
             let row = rows.iter().find(|row| row.key == *key);
-            !row.is_some_and(|row| matches!(row.state, TaskState::Running | TaskState::Parked(_)))
+            row.is_none_or(|row| !matches!(row.state, TaskState::Running | TaskState::Parked(_)))
         };
         let mut lying = tenants.into_iter().flat_map(list);
         let (key, _) = lying.find(|(key, _)| has_ended(key))?;
