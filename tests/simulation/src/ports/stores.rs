@@ -132,7 +132,11 @@ impl CheckpointStore for SimCheckpoints {
         if self.0.flaw == Some(Flaw::CheckpointsStay) {
             return self.0.ask(call, |_| Ok(()), shown).await;
         }
-        self.0.ask(call, move |world| at_once(world.checkpoints.delete(&task, &at)), shown).await
+        let delete = move |world: &Arc<World>| {
+            let deleted = at_once(world.checkpoints.delete(&task, &at));
+            deleted.inspect(|()| world.check_checkpoint(&task))
+        };
+        self.0.ask(call, delete, shown).await
     }
 }
 
