@@ -260,12 +260,12 @@ fn section<'a>(
         writeln!(text)?;
     }
     if !own.is_empty() {
-        writeln!(text, "\nBesides:\n")?;
+        writeln!(text, "\nTests of an implementation's own:\n")?;
     }
     for (whose, modules) in *own {
         let found: Vec<_> = modules.iter().flat_map(|module| own_tests(tests, module)).collect();
         let files: Vec<_> = modules.iter().map(|module| link(module)).collect();
-        writeln!(text, "- {whose}: {} tests of its own, in {}", found.len(), files.join(", "))?;
+        writeln!(text, "- {whose}: {} more, in {}", found.len(), files.join(", "))?;
         placed.extend(found);
     }
     Ok(())

@@ -47,7 +47,7 @@ fn record(number: u64, life: &NodeLife) -> anyhow::Result<PairRecord> {
     let pair = PairId::new(format!("tenant-{number}").parse()?, "openai".parse()?);
     let (deployment, tag) = (DeploymentId::from_digest(&[7; 16]), PairTag::from_digest(&[9; 16]));
     let owner = Owner { node: life.node.clone(), incarnation: life.incarnation };
-    let mut record = PairRecord::new(pair, deployment.clone(), tag.clone(), Class::A, owner);
+    let mut record = PairRecord::new(pair, deployment, tag, Class::A, owner);
     let mut fp = [0; 32];
     fp[..8].copy_from_slice(&number.to_be_bytes());
     let entry = VersionEntry {
