@@ -3,7 +3,7 @@
 
 use keybaton_tests::conformance::checkpoints::checkpoint;
 use keybaton_tests::conformance::task_entries::task;
-use keybaton_tests::harness::{Cue, Deed, Place as Moment, Role, Setup, World, soon};
+use keybaton_tests::harness::{Cue, Deed, Place as Moment, Puppet, Role, Setup, World, soon};
 
 use crate::postgres::{Place, open_at, shared};
 
@@ -57,7 +57,7 @@ async fn no_checkpoint_outlives_its_use_also_when_the_node_is_killed() {
     until(place, &database, 1);
 
     world.strings.release("holder", 3);
-    let holder = world.node().task("acme", "holder").expect("it goes on");
+    let holder = world.node().task::<Puppet>("acme", "holder").expect("it goes on");
     soon("the end of the task", holder.join()).await.expect("it has lost nothing");
     until(place, &database, 0);
     world.debts_paid("acme").await;
