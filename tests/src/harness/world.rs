@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keybaton::messages::{PairId, ProviderKeyId, RotationId};
+use keybaton::postgres::PostgresSettings;
 use keybaton::{
     Class, Export, Node, NodeBuilder, PairView, Policy, Provider, Secret, StartError, TaskHandle,
     TaskState,
@@ -62,6 +63,8 @@ pub struct Setup {
     /// Makes what each life of the node keeps secrets in; none: its directory. A connection does not
     /// outlive the life that opened it.
     pub secrets: Option<MakeSecrets>,
+    /// Where the node keeps records, tasks and checkpoints; none: in its directory.
+    pub postgres: Option<PostgresSettings>,
 }
 
 impl Default for Setup {
@@ -76,6 +79,7 @@ impl Default for Setup {
             stand_in: None,
             bus: DeadBus::if_asked(),
             secrets: None,
+            postgres: None,
         }
     }
 }
@@ -247,6 +251,9 @@ impl World {
         }
         if let Some(secrets) = &self.setup.secrets {
             builder = builder.secrets(secrets());
+        }
+        if let Some(postgres) = &self.setup.postgres {
+            builder = builder.postgres(postgres.clone());
         }
         if self.setup.knows_puppets {
             builder.program(Puppet { base_url, strings: self.strings.clone() })
