@@ -8,7 +8,7 @@ use keybaton_evidence::WRITE_CONFORMANCE;
 use crate::outcome::Outcome;
 use crate::shell::{Shell, say};
 
-const TESTS: &str = "test --package keybaton-tests --test conformance --";
+const TESTS: &str = "test --workspace --test conformance --";
 
 /// The one that compares the page, and writes it when it is told to.
 const PAGE: &str = "page::the_page_is_what_these_tests_are";
