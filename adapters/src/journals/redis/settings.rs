@@ -89,6 +89,8 @@ pub struct RedisJournalSettings {
     pub replicas_min: u8,
     /// Longest wait for one answer; after it the outcome of a write is unknown.
     pub answer_wait_max: Duration,
+    /// Whether a store is made where there is none; whoever only looks makes none.
+    pub create: bool,
 }
 
 impl RedisJournalSettings {
@@ -101,6 +103,7 @@ impl RedisJournalSettings {
             accepted_loss: AcceptedLoss::Nothing,
             replicas_min: 0,
             answer_wait_max: REDIS_JOURNAL_ANSWER_MAX,
+            create: true,
         }
     }
 }
