@@ -1,6 +1,7 @@
 //! Checkpoints of a node's tasks: one of each task at work, and none of a task that has ended,
 //! whatever a kill has left.
 
+use keybaton::NodeBuilder;
 use keybaton_tests::conformance::checkpoints::checkpoint;
 use keybaton_tests::conformance::task_entries::task;
 use keybaton_tests::harness::{Cue, Deed, Place as Moment, Puppet, Role, Setup, World, soon};
@@ -24,7 +25,9 @@ async fn no_checkpoint_outlives_its_use_also_when_the_node_is_killed() {
     let Some(place) = shared() else { return };
     let database = place.database();
     let settings = place.settings(&database);
-    let setup = Setup { postgres: Some(settings.clone()), ..Setup::default() };
+    let kept = settings.clone();
+    let stores = move |builder: NodeBuilder| builder.postgres(kept.clone());
+    let setup = Setup { stores: Some(Box::new(stores)), ..Setup::default() };
     let mut world = World::with(setup).await;
     world.provision("acme").await;
     // Step 3 is held in the first life of the node and in the second.

@@ -131,4 +131,12 @@ pub const PROVERS: &[Prover] = &[
         in_turn: 1,
         claims: &["crash-points"],
     },
+    Prover {
+        name: "crash points on every choice of stores",
+        how: test("test --package keybaton-tests --test crash_points"),
+        tests: &["matrix::every_choice_of_stores_survives_its_kills"],
+        weight: 4,
+        in_turn: 1,
+        claims: &["crash-points-stores"],
+    },
 ];
