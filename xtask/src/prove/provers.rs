@@ -133,7 +133,7 @@ pub const PROVERS: &[Prover] = &[
     },
     Prover {
         name: "crash points on every choice of stores",
-        how: test("test --package keybaton-tests --test crash_points"),
+        how: How::Cargo("test --workspace --test crash_points"),
         tests: &["matrix::every_choice_of_stores_survives_its_kills"],
         weight: 4,
         in_turn: 1,
