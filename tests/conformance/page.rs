@@ -60,7 +60,12 @@ const PORTS: &[Port] = &[
             ),
             (
                 "Redis and Valkey",
-                &["redis_journal::faults", "redis_journal::nodes", "redis_journal::opening"],
+                &[
+                    "redis_journal::faults",
+                    "redis_journal::nodes",
+                    "redis_journal::opening",
+                    "redis_journal::reservation",
+                ],
             ),
         ],
     },

@@ -30,17 +30,18 @@ const SLOWNESS: Duration = Duration::from_secs(5);
 const REFUSING: Duration = Duration::from_secs(2);
 
 /// What Postgres says on a full disk, to whoever writes a record, a step or a grant.
-const FILL: &str = "create function keybaton.full() returns trigger language plpgsql as $$ begin
+const FILL: &str =
+    "create function keybaton.disk_full() returns trigger language plpgsql as $$ begin
         raise exception 'could not extend file: No space left on device' using errcode = '53100';
     end $$;
-    create trigger full before insert or update on keybaton.pair
-        for each statement execute function keybaton.full();
-    create trigger full before insert or update on keybaton.task_entry
-        for each statement execute function keybaton.full();
-    create trigger full before insert or update on keybaton.grant_row
-        for each statement execute function keybaton.full()";
+    create trigger disk_full before insert or update on keybaton.pair
+        for each statement execute function keybaton.disk_full();
+    create trigger disk_full before insert or update on keybaton.task_entry
+        for each statement execute function keybaton.disk_full();
+    create trigger disk_full before insert or update on keybaton.grant_row
+        for each statement execute function keybaton.disk_full()";
 
-const EMPTY: &str = "drop function keybaton.full() cascade";
+const EMPTY: &str = "drop function keybaton.disk_full() cascade";
 
 /// A world whose journal is in this Postgres.
 async fn world_on(server: &Arc<Postgres>) -> World {

@@ -244,19 +244,19 @@ async fn a_full_server_refuses_without_a_doubt_and_still_reads() {
     let admin = |sql: &str| place.server.query_as_admin_in(&database, sql).expect(sql);
     // A disk cannot be filled under a test; this is what Postgres says on one that is.
     admin(
-        "create function keybaton.full() returns trigger language plpgsql as $$ begin
+        "create function keybaton.disk_full() returns trigger language plpgsql as $$ begin
              raise exception 'could not extend file: No space left on device'
                  using errcode = '53100';
          end $$;
-         create trigger full before insert or update on keybaton.pair
-             for each statement execute function keybaton.full()",
+         create trigger disk_full before insert or update on keybaton.pair
+             for each statement execute function keybaton.disk_full()",
     );
     let answer = store.journal.commit(transaction.clone()).await;
     let is_sure = matches!(&answer, Err(CommitError::Unavailable(why)) if why.contains("53100"));
     assert!(is_sure, "{answer:?}");
     let stored = store.journal.load(&pair("acme")).await.expect("read").expect("written");
     assert_eq!(stored.record.rev, Rev(1), "nothing was written");
-    admin("drop function keybaton.full() cascade");
+    admin("drop function keybaton.disk_full() cascade");
     assert_eq!(ask_again(&store, &transaction).await, Ok(Rev(2)));
     is_written_once(&store).await;
 }

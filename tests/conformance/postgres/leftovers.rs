@@ -2,11 +2,13 @@
 //! whatever a kill has left.
 
 use keybaton::NodeBuilder;
+use keybaton_adapters::postgres::Postgres;
+use keybaton_adapters::store::MasterKey;
 use keybaton_tests::conformance::checkpoints::checkpoint;
 use keybaton_tests::conformance::task_entries::task;
 use keybaton_tests::harness::{Cue, Deed, Place as Moment, Puppet, Role, Setup, World, soon};
 
-use crate::postgres::{Place, open_at, shared};
+use crate::postgres::{Place, shared};
 
 /// Waits until so many checkpoints lie in the database, of whichever tenant.
 fn until(place: &Place, database: &str, wanted: usize) {
@@ -50,7 +52,8 @@ async fn no_checkpoint_outlives_its_use_also_when_the_node_is_killed() {
     // A kill between a checkpoint and the row that would name it, and one behind the end of a task.
     world.strings.came("holder", 3, Moment::Before).await;
     world.crash().await;
-    let beside = open_at(&settings).await.expect("the same store");
+    let key = MasterKey::read(&world.path().join("node.master-key")).expect("the node's");
+    let beside = Postgres::open(&settings, key).await.expect("the same store");
     for of in ["holder", "holder", "of-nobody"] {
         beside.checkpoints.put(&checkpoint(&task(of), b"left")).await.expect("stored");
     }
