@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use backon::Retryable;
 use futures::FutureExt;
-use keybaton_messages::{Label, PairId, ProviderKeyId, Rev, SecretVersion, Timestamp, Version};
+use keybaton_messages::{Label, PairId, ProviderKeyId, SecretVersion, Timestamp, Version};
 use keybaton_ports::{Denial, Generation, Refusal, Witness, crash_point};
 use keybaton_rotation::{Class, Effect, Health, Input, PairRecord};
 use ractor::ActorRef;
@@ -168,10 +168,10 @@ impl Job {
         let Some(witness) = self.shared.ports.secrets.witness(&self.pair).await? else {
             return Ok(());
         };
-        let own = Generation::of(&self.shared.ports.deployment);
-        if let Some(other) = witness.journal.filter(|journal| *journal != own) {
+        let this = Generation::of(&self.shared.ports.deployment);
+        if let Some(other) = witness.journal.filter(|journal| *journal != this) {
             let why = format!(
-                "the secret store has seen this pair in the journal {other}, and this one is {own}: \
+                "the secret store has seen this pair in the journal {other}, and this one is {this}: \
                  go on with that one; if it is gone for good, revoke the keys that it knew and \
                  remove the witness from the secret store, and do not rotate before"
             );
@@ -179,18 +179,19 @@ impl Job {
         }
         let stored = self.shared.ports.journal.load(&self.pair).await?;
         let record = stored.as_ref().map(|stored| &stored.record);
-        let rev = record.map_or(Rev(0), |record| record.rev);
-        // Every try of this question makes a revision, so that an older copy comes to any number in
-        // time. It comes to no new version: those are made by rotations only.
-        let next = record.map_or(Version(1), |record| record.next_version);
-        if witness.rev <= rev && witness.active.is_none_or(|active| active < next) {
+        if record.is_some_and(|record| !record.is_behind(witness.rev, witness.active)) {
             return Ok(());
         }
+        let own = record.map_or_else(
+            || "no record".to_owned(),
+            |record| {
+                format!("revision {} with no version from {} on", record.rev, record.next_version)
+            },
+        );
         let seen = witness.active.map_or_else(|| "no version".to_owned(), |it| it.to_string());
         let why = format!(
-            "the journal has revision {rev} of this pair and makes {next} next, and the secret store \
-             has seen {} with {seen}: the journal is an older copy; restore the newest one, and do \
-             not rotate before",
+            "the journal has {own} of this pair, and the secret store has seen revision {} with \
+             {seen}: the journal is an older copy; restore the newest one, and do not rotate before",
             witness.rev
         );
         Err(Refusal::denied(Denial::Corrupt, why))

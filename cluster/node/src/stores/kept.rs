@@ -43,8 +43,8 @@ pub(super) enum Journal {
     },
     Redis {
         place: RedisPlace,
-        /// The word of [`AcceptedLoss`] with which it was opened.
-        accepted_loss: String,
+        /// What was accepted when it was opened.
+        accepted_loss: AcceptedLoss,
         /// As in Postgres.
         deployment: Option<DeploymentId>,
     },
@@ -110,7 +110,7 @@ impl Kept {
                 let mut place = settings.redis.place().clone();
                 place.password_file = place.password_file.as_ref().map(absolute);
                 place.authority_file = place.authority_file.as_ref().map(absolute);
-                let accepted_loss = settings.accepted_loss.as_str().to_owned();
+                let accepted_loss = settings.accepted_loss;
                 Journal::Redis { place, accepted_loss, deployment: None }
             }
         };
@@ -211,8 +211,7 @@ impl Kept {
             Journal::Redis { place, accepted_loss, .. } => {
                 let redis = place.settings(REDIS_JOURNAL_PASSWORD_VARIABLE)?;
                 let mut settings = RedisJournalSettings::new(redis);
-                // An unknown word is one that this program would not have written.
-                settings.accepted_loss = accepted_loss.parse().unwrap_or(AcceptedLoss::Nothing);
+                settings.accepted_loss = *accepted_loss;
                 settings.create = false;
                 JournalChoice::Redis(Box::new(settings))
             }

@@ -99,20 +99,16 @@ impl Stores {
 
     /// What belongs to records comes from elsewhere.
     fn with_journal_of(self, elsewhere: Elsewhere) -> Self {
-        let Elsewhere { journal, tasks, checkpoints, clock, .. } = elsewhere;
-        let Elsewhere { fingerprint_key, audit_key, deployment, may_lose, reservation, .. } =
-            elsewhere;
-        let names = StoreNames { journal_may_lose: may_lose, ..self.names };
         Self {
-            journal,
-            tasks,
-            checkpoints: checkpoints.unwrap_or(self.checkpoints),
-            clock,
-            fingerprint_key,
-            audit_key,
-            deployment,
-            names,
-            reservation,
+            journal: elsewhere.journal,
+            tasks: elsewhere.tasks,
+            checkpoints: elsewhere.checkpoints.unwrap_or(self.checkpoints),
+            clock: elsewhere.clock,
+            fingerprint_key: elsewhere.fingerprint_key,
+            audit_key: elsewhere.audit_key,
+            deployment: elsewhere.deployment,
+            names: StoreNames { journal_may_lose: elsewhere.may_lose, ..self.names },
+            reservation: elsewhere.reservation,
             ..self
         }
     }
@@ -158,8 +154,7 @@ pub(crate) async fn open(
     if let Some(kept) = &kept {
         kept.demand_same(&chosen, dir)?;
     }
-    let elsewhere_key = existing_master_key(dir, key_file)?;
-    let elsewhere = open_elsewhere(&journal, elsewhere_key, true).await?;
+    let elsewhere = open_elsewhere(&journal, || existing_master_key(dir, key_file), true).await?;
     let embedded = Embedded::open_in(taken, key, &Options::default())?;
     for notice in &embedded.notices {
         tracing::warn!("{notice}");
@@ -200,8 +195,9 @@ pub(crate) async fn open_stopped(
     let only_look = Options { create: false, ..Options::default() };
     let embedded = Embedded::open(dir, existing_master_key(dir, key_file)?, &only_look)?;
     let stores = Stores::embedded(embedded, Arc::new(LocalBus::default()), kept.names());
-    let key = existing_master_key(dir, key_file)?;
-    let Some(elsewhere) = open_elsewhere(&kept.journal_to_read()?, key, false).await? else {
+    let journal = kept.journal_to_read()?;
+    let key = || existing_master_key(dir, key_file);
+    let Some(elsewhere) = open_elsewhere(&journal, key, false).await? else {
         return Ok(stores);
     };
     let mut found = kept.clone();
@@ -210,16 +206,19 @@ pub(crate) async fn open_stopped(
     Ok(stores.with_journal_of(elsewhere))
 }
 
-/// Opens a journal on a server, and nothing for the one in the directory.
+/// Opens a journal on a server, and nothing for the one in the directory, which needs no second
+/// copy of the key.
 async fn open_elsewhere(
     choice: &JournalChoice,
-    key: MasterKey,
+    key: impl FnOnce() -> Result<MasterKey, StartError>,
     to_work: bool,
 ) -> Result<Option<Elsewhere>, StartError> {
     match choice {
         JournalChoice::Embedded => Ok(None),
-        JournalChoice::Postgres(settings) => open_postgres(settings, key, to_work).await.map(Some),
-        JournalChoice::Redis(settings) => open_redis(settings, key, to_work).await.map(Some),
+        JournalChoice::Postgres(settings) => {
+            open_postgres(settings, key()?, to_work).await.map(Some)
+        }
+        JournalChoice::Redis(settings) => open_redis(settings, key()?, to_work).await.map(Some),
     }
 }
 
