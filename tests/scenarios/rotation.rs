@@ -2,9 +2,11 @@
 
 use futures::StreamExt;
 use keybaton::messages::{Epoch, Event, EventKind, PairId, Rev, RotationId, Version};
-use keybaton::{Class, Order, OrderError, Secret};
+use keybaton::{Class, Order, OrderError, Policy, Secret};
 use keybaton_ports::{EventBus, Generation, Witness};
-use keybaton_tests::harness::{Cue, Deed, PROVIDER, Place, Role, Setup, World, phase_name, soon};
+use keybaton_tests::harness::{
+    Cue, Deed, PATIENCE, PROVIDER, Place, Role, Setup, World, phase_name, policy, soon,
+};
 
 /// Reads events until the rotation's last one, as a reader should: what is older than what was
 /// read before, and what was read before, is left out.
@@ -121,7 +123,9 @@ async fn a_rotation_waits_for_the_holder_of_a_session_and_the_old_key_lives_as_l
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollback_makes_the_old_key_the_active_one_again_and_ends_the_new_one() {
-    let world = World::open().await;
+    // A rotation that failed is tried again; here only after everything was looked at.
+    let policy = Policy { retry_min: PATIENCE * 10, retry_max: PATIENCE * 10, ..policy() };
+    let world = World::with(Setup { policy, ..Setup::default() }).await;
     world.provision("acme").await;
     world.strings.hang("holder", 1, Place::Before, Cue::Hold);
     let role = Role::of(vec![Deed::Chat(5); 3]).keeping();
