@@ -27,10 +27,6 @@ pub const ON_WORKER_MAX: Duration = Duration::from_millis(2);
 /// four it is a small part of what the write costs.
 pub const GIVE_WAY_EVERY: usize = 4;
 
-/// A batch smaller than this lets others run before it is written: below about a hundred
-/// operations, what a commit costs by itself is more than what its rows cost.
-pub const GATHER_BELOW: usize = 128;
-
 /// How often a batch is carried out again after a failed commit and a reopened database. A second
 /// failure in a row is no hiccup: the store stops, and the node ends with a clear message.
 pub const COMMIT_TRIES_MAX: usize = 2;

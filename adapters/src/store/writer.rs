@@ -30,8 +30,8 @@ use tokio::sync::watch;
 
 use crate::blocking::blocking;
 use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, COMMIT_TRIES_MAX, FREE_BYTES_MIN, GATHER_BELOW,
-    GIVE_WAY_EVERY, ON_WORKER_MAX, WRITE_QUEUE_MAX,
+    BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, COMMIT_TRIES_MAX, FREE_BYTES_MIN, GIVE_WAY_EVERY,
+    ON_WORKER_MAX, WRITE_QUEUE_MAX,
 };
 use crate::store::database::{Database, Failure, Reader};
 use crate::store::ticket::{Job, Ticket};
@@ -271,17 +271,7 @@ impl Lead {
 
     fn commit_all(&mut self) {
         while !self.is_over {
-            self.let_gather();
             self.commit();
-        }
-    }
-
-    /// Lets others run before a small batch is taken: a commit costs much the same however little is
-    /// in it, and on a machine whose processors are all at work those who are about to write are
-    /// waiting for the one that this thread has. An idle machine returns at once.
-    fn let_gather(&self) {
-        if self.store.queue.lock().jobs.len() < GATHER_BELOW {
-            std::thread::yield_now();
         }
     }
 
