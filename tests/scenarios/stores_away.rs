@@ -20,9 +20,6 @@ use crate::stores::{Run, demand_held};
 const ACME: &str = "acme";
 const GLOBEX: &str = "globex";
 
-/// How often a state that must come is looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-
 /// How long an answer of a slow store takes.
 const SLOWNESS: Duration = Duration::from_secs(5);
 
@@ -77,17 +74,7 @@ async fn while_the_journal_is_away_tasks_keep_their_key_and_who_asks_first_is_to
     drop(soon("a key that is here", other.call()).await.expect("no question to the journal"));
 
     // Of this pair it has none, and nobody to ask for one.
-    let first = world.node().credential(GLOBEX, PROVIDER, "somebody").expect("a handle");
-    let asking = tokio::spawn(async move { first.call().await.map(drop) });
-    let cell = world.node().shared().broker.cell(&world.pair(GLOBEX));
-    let reason = async {
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        while !cell.why().contains("connect") {
-            look.tick().await;
-        }
-    };
-    soon("the reason", reason).await;
-    assert!(!asking.is_finished(), "nobody has the key");
+    let asking = world.ask_and_be_told(GLOBEX, "connect").await;
 
     server.restart().expect("back on its data");
     soon("the key", asking).await.expect("no panic").expect("it is there");

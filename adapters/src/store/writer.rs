@@ -171,6 +171,7 @@ impl Store {
         for attempt in 1.. {
             let failure = match self.attempt(&batch.0) {
                 Ok(()) => {
+                    count(batch.0.len());
                     self.residents.iter().for_each(|r| r.committed());
                     batch.0.iter().for_each(|job| job.deliver());
                     return;
@@ -230,6 +231,12 @@ impl Store {
             job.fail(Down::Unavailable(why.clone()));
         }
     }
+}
+
+/// How many commits there were, and how many operations they carried.
+fn count(operations: usize) {
+    metrics::counter!("keybaton_store_commits_total").increment(1);
+    metrics::counter!("keybaton_store_operations_total").increment(operations as u64);
 }
 
 /// The duty to commit what is queued. One at a time.

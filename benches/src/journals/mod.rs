@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `together/single` | 100 pairs, each written again and again | one pair, written again and again: what writing for everybody at once gives |
 //! | `together/raw` | the same 100 pairs | the store without keybaton: 100 rows of the same size, written again and again, one sync for all of them |
-//! | `rotations_per_second` | 100 pairs of a whole node rotate again and again | nothing; a node does not run on a journal in Redis |
+//! | `rotations_per_second` | 100 pairs of a whole node rotate again and again | nothing |
 //! | `first_grant` | a pair's first credential on a node, with Postgres and Vault | one durable transaction and one read of Vault, without keybaton's actors |
 //!
 //! A store whose server is not on the machine is left out, and standard error says so.

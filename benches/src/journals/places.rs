@@ -11,7 +11,7 @@ use keybaton_adapters::store::MasterKey;
 use keybaton_adapters::{Embedded, Options};
 use keybaton_ports::{Journal, Secret};
 use keybaton_servers::postgres::{ADMIN, DATABASE};
-use keybaton_servers::redis::{self, Flavour};
+use keybaton_servers::redis::{ADMIN as ADMIN_OF_REDIS, Flavour};
 use keybaton_servers::{Postgres, Redis, RedisConfig};
 
 use crate::journals::commits::SLICE;
@@ -65,6 +65,21 @@ pub(super) fn postgres() -> anyhow::Result<(Postgres, PostgresSettings)> {
     refuse_memory(server.server().directory())?;
     let mut settings = PostgresSettings::new(server.url(ADMIN, DATABASE));
     settings.password_file = Some(server.password_file().to_owned());
+    Ok((server, settings))
+}
+
+/// A Redis or a Valkey, and how keybaton keeps its journal there.
+pub(super) fn redis(flavour: Flavour) -> anyhow::Result<(Redis, RedisJournalSettings)> {
+    let server = Redis::start(RedisConfig { flavour, ..RedisConfig::default() })?;
+    refuse_memory(server.server().directory())?;
+    let password = Secret::new(server.admin_password().into())
+        .map_err(|_| anyhow::anyhow!("the server has no password"))?;
+    let url = format!("redis://127.0.0.1:{}", server.port());
+    let server_settings = RedisSettings::new(&url)?.user(ADMIN_OF_REDIS, password);
+    let settings = RedisJournalSettings {
+        accepted_loss: AcceptedLoss::Failover,
+        ..RedisJournalSettings::new(server_settings)
+    };
     Ok((server, settings))
 }
 
@@ -137,19 +152,11 @@ impl Place {
     }
 
     async fn redis(flavour: Flavour) -> anyhow::Result<Self> {
-        let server = Redis::start(RedisConfig { flavour, ..RedisConfig::default() })?;
-        refuse_memory(server.server().directory())?;
-        let password = Secret::new(server.admin_password().into())
-            .map_err(|_| anyhow::anyhow!("the server has no password"))?;
-        let url = format!("redis://127.0.0.1:{}", server.port());
-        let settings = RedisJournalSettings {
-            accepted_loss: AcceptedLoss::Failover,
-            ..RedisJournalSettings::new(RedisSettings::new(&url)?.user(redis::ADMIN, password))
-        };
+        let (server, settings) = redis(flavour)?;
         let store = RedisStore::open(&settings, key()).await?;
         let client = ::redis::Client::open(format!(
             "redis://{}:{}@127.0.0.1:{}",
-            redis::ADMIN,
+            ADMIN_OF_REDIS,
             server.admin_password(),
             server.port()
         ))?;

@@ -4,11 +4,15 @@
 mod agent;
 mod bare;
 mod crew;
+mod revise;
 mod scratch;
 mod vendor;
+mod writes;
 
 pub use agent::{Agent, Cues, Notes, OUTCOME_BYTES, Play, STATE_BYTES};
 pub use bare::Bare;
 pub use crew::{Crew, PROVIDER, TENANT, policy, runtime, step_bytes};
+pub use revise::commits_per_second;
 pub use scratch::{Scratch, refuse_memory};
 pub use vendor::InstantVendor;
+pub use writes::Writes;

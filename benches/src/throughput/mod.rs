@@ -2,7 +2,7 @@
 //!
 //! | case | what happens | beside |
 //! |---|---|---|
-//! | `rotations` | 100 pairs rotate again and again, at a provider that answers at once | the journal's commits from 100 writers, divided by the commits of one rotation |
+//! | `rotations` | 100 pairs rotate again and again, at a provider that answers at once | the journal's commits from 100 writers, divided by what the store commits for one rotation: revisions, grants, secrets and witnesses, each an operation of its own |
 //! | `steps` | tasks whose steps end at once, 300 bytes each | bare redb, the same rows, one commit for as many as there are tasks |
 
 mod rotations;

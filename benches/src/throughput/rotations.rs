@@ -1,21 +1,19 @@
 //! Rotations of many pairs at once, beside the commits that their store can do.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use keybaton::messages::{NodeId, PairId, Rev, TxnId};
+use keybaton::messages::PairId;
 use keybaton::{Node, NodeBuilder, PairView};
 use keybaton_adapters::store::MasterKey;
 use keybaton_adapters::{Embedded, Options};
-use keybaton_ports::{NodeLife, Transaction};
 use keybaton_rotation::PairRecord;
 use tokio::task::JoinSet;
 
 use crate::figure::Report;
 use crate::race::median;
-use crate::stage::{InstantVendor, PROVIDER, Scratch, policy, runtime};
+use crate::stage::{InstantVendor, PROVIDER, Scratch, Writes, commits_per_second, policy, runtime};
 
 /// Pairs that rotate at the same time.
 const PAIRS: usize = 100;
@@ -32,16 +30,19 @@ pub(super) fn rotations(report: &mut Report) -> anyhow::Result<()> {
         return Ok(());
     }
     let scratch = Scratch::new()?;
+    let writes = Writes::count()?;
     let (mut ratios, mut rates, mut each) = (Vec::new(), Vec::new(), Vec::new());
     runtime()?.block_on(async {
         let node = Arc::new(start_pairs(Node::builder(scratch.path().join("node"))).await?);
         for round in 0..ROUNDS {
-            let before = records(&node)?;
+            let (before, written) = (records(&node)?, writes.so_far());
             let rate = rotations_per_second(&node).await?;
             let after = records(&node)?;
-            let commits = commits_per_rotation(&before, &after);
+            let commits = (writes.so_far() - written) as f64 / rotated(&before, &after);
             let beside = scratch.path().join(format!("beside-{round}"));
-            let journal = commits_per_second(&beside, after).await?;
+            let key = MasterKey::from_bytes([7; 32]);
+            let beside = Embedded::open(&beside, key, &Options::default())?;
+            let journal = commits_per_second(&beside.journal, after, SLICE).await?;
             ratios.push(rate * commits / journal);
             rates.push(rate);
             each.push(commits);
@@ -90,12 +91,10 @@ fn records(node: &Node) -> anyhow::Result<Vec<PairRecord>> {
     (0..PAIRS).map(record).collect()
 }
 
-fn commits_per_rotation(before: &[PairRecord], after: &[PairRecord]) -> f64 {
-    let over = |records: &[PairRecord], count: fn(&PairRecord) -> u64| -> u64 {
-        records.iter().map(count).sum()
-    };
-    let grown = |count| (over(after, count) - over(before, count)) as f64;
-    grown(|record| record.rev.0) / grown(|record| record.next_rotation)
+/// Rotations between two looks at all pairs.
+fn rotated(before: &[PairRecord], after: &[PairRecord]) -> f64 {
+    let ever = |records: &[PairRecord]| -> u64 { records.iter().map(|r| r.next_rotation).sum() };
+    (ever(after) - ever(before)) as f64
 }
 
 /// Rotates all pairs for [`SLICE`], each again as soon as it can.
@@ -122,51 +121,4 @@ pub(crate) async fn rotations_per_second(node: &Arc<Node>) -> anyhow::Result<f64
         rotations += ended??;
     }
     Ok(f64::from(rotations) / begun.elapsed().as_secs_f64())
-}
-
-/// The journal alone: each pair's record is written again and again, one more revision each time.
-async fn commits_per_second(dir: &Path, records: Vec<PairRecord>) -> anyhow::Result<f64> {
-    let embedded = Embedded::open(dir, MasterKey::from_bytes([7; 32]), &Options::default())?;
-    let life = embedded.journal.begin_life(&NodeId::new("beside")?).await?;
-    let embedded = Arc::new(embedded);
-    let begun = Instant::now();
-    let mut writers = JoinSet::new();
-    for record in records {
-        let (embedded, life) = (Arc::clone(&embedded), life.clone());
-        writers.spawn(async move { write_again(&embedded, &life, record, begun).await });
-    }
-    let mut commits = 0;
-    while let Some(ended) = writers.join_next().await {
-        commits += ended??;
-    }
-    Ok(f64::from(commits) / begun.elapsed().as_secs_f64())
-}
-
-async fn write_again(
-    embedded: &Embedded,
-    life: &NodeLife,
-    mut record: PairRecord,
-    begun: Instant,
-) -> anyhow::Result<u32> {
-    let mut expect = Default::default();
-    record.rev = Rev(0);
-    let mut commits = 0;
-    while begun.elapsed() < SLICE {
-        record.rev = record.rev.next();
-        let transaction = Transaction {
-            id: TxnId(embedded.entropy.bytes16()),
-            by: life.clone(),
-            expect,
-            record: Arc::new(record.clone()),
-            guards: Vec::new(),
-            grants: None,
-            audit: Vec::new(),
-            outbox: Vec::new(),
-            published: None,
-        };
-        embedded.journal.commit(transaction).await?;
-        expect = (record.epoch, record.rev);
-        commits += 1;
-    }
-    Ok(commits)
 }

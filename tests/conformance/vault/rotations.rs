@@ -1,7 +1,6 @@
 //! Rotations of a node that keeps its secrets in Vault, while Vault goes away and comes back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use keybaton::TaskHandle;
 use keybaton::messages::RotationId;
@@ -10,14 +9,11 @@ use keybaton_ports::SecretStore;
 use keybaton_servers::Vault;
 use keybaton_tests::conformance::records::label;
 use keybaton_tests::conformance::secrets::{meta, secret};
-use keybaton_tests::harness::{Cue, Deed, PROVIDER, Place, Puppet, Role, Setup, World, soon};
+use keybaton_tests::harness::{Cue, Deed, Place, Puppet, Role, Setup, World, soon};
 
 use super::{given, started, store};
 
 const ACME: &str = "acme";
-
-/// How often a state that must come is looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A node whose secrets lie in Vault, with a key for the tenant.
 async fn world_on(server: &Arc<Vault>) -> World {
@@ -132,17 +128,7 @@ async fn who_asks_first_on_a_node_waits_for_vault_and_is_told_why() {
     world.crash().await;
     server.seal().expect("sealed");
     world.start().await;
-    let handle = world.node().credential(ACME, PROVIDER, "somebody").expect("a handle");
-    let asking = tokio::spawn(async move { handle.call().await.map(drop) });
-    let cell = world.node().shared().broker.cell(&world.pair(ACME));
-    let reason = async {
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        while !cell.why().contains("sealed") {
-            look.tick().await;
-        }
-    };
-    soon("the reason", reason).await;
-    assert!(!asking.is_finished(), "nobody has the key");
+    let asking = world.ask_and_be_told(ACME, "sealed").await;
     server.unseal().expect("unsealed");
     soon("the key", asking).await.expect("no panic").expect("it is there");
     world.stop().await;

@@ -21,6 +21,7 @@ use keybaton_simulator::{ADMIN_KEY_DEFAULT, Simulator};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::bus::DeadBus;
@@ -35,6 +36,9 @@ pub const PROVIDER: &str = "openai";
 /// Threads of a node: two, so that what can race does.
 const THREADS: usize = 2;
 
+/// How often it is looked whether a reason has changed: it is text that nobody announces.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// Stands between a node and its provider.
 pub type StandIn = fn(Arc<dyn Provider>) -> Arc<dyn Provider>;
 
@@ -43,6 +47,9 @@ pub type MakeSecrets = Box<dyn Fn() -> Arc<dyn SecretStore> + Send + Sync>;
 
 /// Chooses the stores of one life of a node.
 pub type ChooseStores = Box<dyn Fn(NodeBuilder) -> NodeBuilder + Send + Sync>;
+
+/// Somebody who waits for a key.
+pub type Asking = JoinHandle<Result<(), keybaton::AcquireError>>;
 
 /// How a world is set up.
 pub struct Setup {
@@ -380,6 +387,23 @@ impl World {
             })
         };
         self.until(tenant, &format!("phase {name}"), is_reached).await;
+    }
+
+    /// Asks for a key that nobody can give now, and waits until the reason for the wait has this
+    /// word in it. What comes back is still asking.
+    pub async fn ask_and_be_told(&self, tenant: &str, word: &str) -> Asking {
+        let handle = self.node().credential(tenant, PROVIDER, "somebody").expect("a handle");
+        let asking = tokio::spawn(async move { handle.call().await.map(drop) });
+        let cell = self.node().shared().broker.cell(&self.pair(tenant));
+        let reason = async {
+            let mut look = tokio::time::interval(LOOK_EVERY);
+            while !cell.why().contains(word) {
+                look.tick().await;
+            }
+        };
+        soon("the reason", reason).await;
+        assert!(!asking.is_finished(), "nobody has the key");
+        asking
     }
 
     /// Waits until nothing is owed for a tenant: burned labels looked for, secrets destroyed.
