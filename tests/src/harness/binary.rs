@@ -200,6 +200,11 @@ impl Running {
         None
     }
 
+    /// Whether such a line came already.
+    pub fn has_said(&self, is_it: impl Fn(&str) -> bool) -> bool {
+        self.stdout.iter().chain(&self.stderr).any(|text| is_it(text))
+    }
+
     /// Waits until so much time has passed, or it ended by itself.
     pub fn linger(&mut self, until: Instant) {
         while self.streams_open > 0 && Instant::now() < until {
