@@ -36,7 +36,13 @@ pub const COMMIT_TRIES_MAX: usize = 2;
 pub const PAGE_CACHE_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Pairs whose decoded record stays in memory. One takes about 2 KiB; the load to carry is 40 000.
+/// With more of them all are forgotten and read again, each once.
 pub const PAIRS_IN_MEMORY_MAX: usize = 65_536;
+
+/// How often the rest doubles that follows on a lost comparison with what is remembered of pairs:
+/// where other nodes write to the same pairs all the time, one transaction in 31 finds out whether
+/// they still do, and what it loses by that is not felt.
+pub const MEMORY_REST_DOUBLINGS_MAX: u32 = 5;
 
 /// Entries of a task that stay behind its newest checkpoint, for export and display. They are not
 /// needed to go on; 256 explain the last hours of a task without letting a long one grow for ever.

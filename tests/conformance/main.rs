@@ -9,6 +9,7 @@ mod postgres;
 mod provider;
 mod redis;
 mod redis_journal;
+mod remembered;
 mod store_disk;
 mod store_opening;
 mod store_rows;

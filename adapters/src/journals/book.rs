@@ -18,6 +18,7 @@ use keybaton_rotation::{AuditEntry, AuditKind, Gate, Guard};
 
 use crate::SystemClock;
 use crate::audit::{body_of, word_of};
+use crate::journals::queue::Done;
 use crate::journals::redb::chain::grant_entry;
 use crate::journals::redb::commit::{copied, events_of, follows, no_key};
 use crate::journals::redb::pairs::{Corrupt, PairState};
@@ -48,6 +49,10 @@ pub(super) struct Page {
     pub(super) seen: i64,
     pub(super) seen_stored: Option<StoredPair>,
     pub(super) seen_grants: Vec<HeldGrant>,
+    /// The end of the audit, as its bytes lie there. No two ends ever have the same ones.
+    pub(super) seen_head: Option<Vec<u8>>,
+    /// Names of the events that wait, where a store has to know them.
+    pub(super) seen_events: Vec<String>,
     pub(super) state: PairState,
     /// Something is to be written.
     pub(super) is_touched: bool,
@@ -59,6 +64,10 @@ pub(super) struct Page {
     pub(super) published: Option<Rev>,
     /// Keys and secrets that nobody had claimed.
     pub(super) claims: Vec<(ClaimKey, Version)>,
+    /// What becomes of [`Self::seen_head`], when it changes.
+    pub(super) next_head: Option<Vec<u8>>,
+    /// What becomes of [`Self::seen_events`], when they change.
+    pub(super) next_events: Option<Vec<String>>,
 }
 
 impl Page {
@@ -67,6 +76,8 @@ impl Page {
             seen,
             seen_stored: state.stored.clone(),
             seen_grants: state.grants.clone(),
+            seen_head: None,
+            seen_events: Vec::new(),
             state,
             is_touched: false,
             is_record_new: false,
@@ -75,6 +86,8 @@ impl Page {
             events: Vec::new(),
             published: None,
             claims: Vec::new(),
+            next_head: None,
+            next_events: None,
         }
     }
 
@@ -107,6 +120,14 @@ pub(super) struct Book {
 }
 
 impl Book {
+    /// Whether nothing was refused, and every page is compared when this is written. Only then may
+    /// pages that are remembered have given the answers.
+    pub(super) fn is_all_agreed(&self, answers: &[Done]) -> bool {
+        let is_compared =
+            |page: &Result<Page, Corrupt>| page.as_ref().is_ok_and(|page| page.is_touched);
+        self.pages.values().all(is_compared) && !answers.iter().any(Done::is_refusal)
+    }
+
     /// One transaction on one pair, checked in the order that the port says.
     pub(super) fn commit(&mut self, transaction: &Transaction) -> Result<Rev, CommitError> {
         let record = &transaction.record;

@@ -1,6 +1,7 @@
 //! Journals: of pair records, and of tasks and their steps.
 
 mod book;
+mod memory;
 mod postgres;
 mod queue;
 mod redb;

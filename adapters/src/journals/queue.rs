@@ -58,6 +58,16 @@ pub(super) enum Done {
     Audit(Result<(), Refusal>),
 }
 
+impl Done {
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Commit(answer) => answer.is_err(),
+            Self::Standing(answer) => answer.is_err(),
+            Self::Audit(answer) => answer.is_err(),
+        }
+    }
+}
+
 impl Op {
     /// Applies it to what was read.
     pub(super) fn apply(&self, book: &mut Book) -> Done {
@@ -107,6 +117,14 @@ impl Queue {
         tokio::spawn(async move {
             let mut batch = Vec::new();
             while jobs.recv_many(&mut batch, D::BATCH_MAX).await > 0 {
+                // The first one wakes this task. Whoever was answered a moment ago is about to ask
+                // again, and goes with it.
+                tokio::task::yield_now().await;
+                while batch.len() < D::BATCH_MAX
+                    && let Ok(job) = jobs.try_recv()
+                {
+                    batch.push(job);
+                }
                 carry_out(&*database, std::mem::take(&mut batch)).await;
             }
         });

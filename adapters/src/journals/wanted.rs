@@ -16,6 +16,8 @@ pub(super) struct Wanted {
     pub(super) writers: BTreeSet<NodeId>,
     pub(super) claims: HashSet<ClaimKey>,
     pub(super) facts: Vec<Fact>,
+    /// Something is asked that stands on no page, and that no index refuses either.
+    pub(super) is_beside_pages: bool,
 }
 
 impl Wanted {
@@ -29,6 +31,12 @@ impl Wanted {
                 self.writers.insert(transaction.by.node.clone());
                 for guard in &transaction.guards {
                     if let Guard::KeyUnclaimed { version, key_id, fp } = guard {
+                        // What the record says itself is claimed with it, or was long ago.
+                        let entry = record.versions.get(version);
+                        self.is_beside_pages |= !entry.is_some_and(|entry| {
+                            entry.key_id.as_ref() == Some(key_id)
+                                && (fp.is_none() || entry.fp == *fp)
+                        });
                         let claims = claims_of(transaction, *version, Some(key_id), fp.as_ref());
                         self.claim(claims.into_iter().map(|(claim, _)| claim));
                     }

@@ -20,7 +20,7 @@ use crate::postgres::{Place, open_at, shared};
 const SLOWNESS: Duration = Duration::from_secs(5);
 
 /// Looks again and again until the server's answer is this one.
-async fn until(place: &Place, database: &str, sql: &str, wanted: &str) {
+pub(super) async fn until(place: &Place, database: &str, sql: &str, wanted: &str) {
     let deadline = Instant::now() + PATIENCE;
     let wanted: Rows = vec![vec![Some(wanted.to_owned())]];
     loop {
@@ -34,7 +34,7 @@ async fn until(place: &Place, database: &str, sql: &str, wanted: &str) {
 }
 
 /// A session of one's own, to stand in the way.
-async fn session(place: &Place, database: &str) -> tokio_postgres::Client {
+pub(super) async fn session(place: &Place, database: &str) -> tokio_postgres::Client {
     let mut config: tokio_postgres::Config =
         place.server.url(ADMIN, database).parse().expect("an address");
     config.password(place.server.password());
@@ -52,13 +52,19 @@ fn traced(writer: &mut Writer) -> Transaction {
     })
 }
 
-fn commit(store: &Postgres, transaction: &Transaction) -> JoinHandle<Result<Rev, CommitError>> {
+pub(super) fn commit(
+    store: &Postgres,
+    transaction: &Transaction,
+) -> JoinHandle<Result<Rev, CommitError>> {
     let (journal, transaction) = (store.journal.clone(), transaction.clone());
     tokio::spawn(async move { journal.commit(transaction).await })
 }
 
 /// Asks the same transaction again until it is answered for certain.
-async fn ask_again(store: &Postgres, transaction: &Transaction) -> Result<Rev, CommitError> {
+pub(super) async fn ask_again(
+    store: &Postgres,
+    transaction: &Transaction,
+) -> Result<Rev, CommitError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match store.journal.commit(transaction.clone()).await {

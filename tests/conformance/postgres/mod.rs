@@ -5,6 +5,7 @@ mod faults;
 mod leftovers;
 mod nodes;
 mod opening;
+mod remembered;
 mod reservation;
 mod tenants;
 mod tls;

@@ -31,7 +31,10 @@ fn traced(writer: &mut Writer) -> Transaction {
 }
 
 /// Asks the same transaction again until it is answered for certain.
-async fn ask_again(journal: &dyn Journal, transaction: &Transaction) -> Result<Rev, CommitError> {
+pub(super) async fn ask_again(
+    journal: &dyn Journal,
+    transaction: &Transaction,
+) -> Result<Rev, CommitError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match journal.commit(transaction.clone()).await {

@@ -3,6 +3,7 @@
 mod faults;
 mod nodes;
 mod opening;
+mod remembered;
 mod reservation;
 
 use std::sync::Arc;

@@ -1,13 +1,21 @@
-//! One transaction in Postgres: read behind locks, applied in memory, written with the commit.
+//! One transaction in Postgres: applied in memory to what is remembered and written in one round
+//! trip; in doubt read behind locks first.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use deadpool_postgres::Client;
 use keybaton_ports::Clock;
 
+use crate::journals::book::Book;
+use crate::journals::memory::Taken;
 use crate::journals::postgres::Shared;
 use crate::journals::postgres::read::read;
 use crate::journals::postgres::rows::signed;
-use crate::journals::postgres::write::{End, write};
+use crate::journals::postgres::write::{End, Under, write};
 use crate::journals::queue::{Database, Done, Failure, Op};
 use crate::journals::redb::pairs::Corrupt;
+use crate::journals::wanted::Wanted;
 use crate::limits::POSTGRES_BATCH_MAX;
 use crate::postgres::{discard, is_refused_write, why};
 use crate::store::Down;
@@ -17,7 +25,18 @@ impl Database for Shared {
     const BATCH_MAX: usize = POSTGRES_BATCH_MAX;
 
     async fn attempt(&self, ops: &[&Op], is_thorough: bool) -> Result<Vec<Done>, Failure> {
-        attempt(self, ops, is_thorough).await
+        let answers = async {
+            if !is_thorough && let Some(answers) = remembered(self, ops).await? {
+                return Ok(answers);
+            }
+            attempt(self, ops, is_thorough).await
+        };
+        let answers = answers.await;
+        if answers.is_err() {
+            // Whatever failed may have been the sign of another server.
+            self.memory.forget_all();
+        }
+        answers
     }
 }
 
@@ -26,6 +45,41 @@ fn not_written(error: &tokio_postgres::Error) -> Failure {
         Failure::Refused(why(error))
     } else {
         Failure::Down(Down::Unavailable(why(error)))
+    }
+}
+
+/// Applies to what is remembered, compares and writes, in one round trip; nothing when that does not
+/// do, and then nothing was written.
+async fn remembered(shared: &Shared, ops: &[&Op]) -> Result<Option<Vec<Done>>, Failure> {
+    let mut wanted = Wanted::default();
+    ops.iter().for_each(|op| wanted.add(op, false));
+    let Some(Taken { pages, lives }) = shared.memory.take(&wanted, shared.pool.doubts()) else {
+        return Ok(None);
+    };
+    let mut book = Book {
+        clock: Arc::clone(&shared.clock),
+        audit_key: Arc::clone(&shared.audit_key),
+        lives,
+        pages,
+        claims: HashMap::new(),
+        facts: HashSet::new(),
+    };
+    let answers: Vec<_> = ops.iter().map(|op| op.apply(&mut book)).collect();
+    if !book.is_all_agreed(&answers) {
+        return Ok(None);
+    }
+    let client = shared.pool.take().await.map_err(Failure::Down)?;
+    match finish(shared, client, &mut book, Under::Nothing).await {
+        Ok(()) => {
+            shared.memory.keep(book, true);
+            Ok(Some(answers))
+        }
+        // Something is not as it was remembered, or an index knows more.
+        Err(Failure::Refused(_)) => {
+            shared.memory.was_wrong();
+            Ok(None)
+        }
+        Err(down) => Err(down),
     }
 }
 
@@ -45,20 +99,35 @@ async fn attempt(shared: &Shared, ops: &[&Op], is_thorough: bool) -> Result<Vec<
         }
     };
     let answers: Vec<_> = ops.iter().map(|op| op.apply(&mut book)).collect();
+    finish(shared, client, &mut book, Under::Locks).await?;
+    shared.memory.keep(book, false);
+    Ok(answers)
+}
+
+/// Writes the book; then it is committed for sure.
+async fn finish(
+    shared: &Shared,
+    client: Client,
+    book: &mut Book,
+    under: Under,
+) -> Result<(), Failure> {
+    let pool = &shared.pool;
     let doubts = pool.doubts();
     let now = shared.marks.stale(shared.clock.now().0);
-    let end = pool.in_time(write(&client, &shared.sealer, &book, now.map(signed))).await;
+    let end = pool.in_time(write(&client, &shared.sealer, book, under, now.map(signed))).await;
     match end {
         Some(Ok(End::Committed)) if pool.doubts() == doubts => {
             shared.marks.written(now);
-            Ok(answers)
+            Ok(())
         }
         Some(Ok(End::Committed)) => {
             let why = "the wait for the standby was cut short; only the primary has it for sure";
             Err(Failure::Down(Down::Unknown(why.into())))
         }
-        Some(Ok(End::Not(error))) => {
-            discard(client);
+        Some(Ok(End::Not { error, is_over })) => {
+            if !(is_over && is_refused_write(&error)) {
+                discard(client);
+            }
             Err(not_written(&error))
         }
         Some(Ok(End::Unknown(error))) => {

@@ -1,14 +1,17 @@
 //! The journal of pair records in Postgres.
 //!
 //! ```text
-//!   callers ──► Queue ──► read (locks, rows) ──► Book (rules in memory) ──► write + commit
-//!                 one round trip                                 one round trip
+//!               remembered
+//!   callers ──► Queue ──┴─► Book (rules in memory) ──► keybaton.write: locks, compares, writes
+//!                 │                                    one round trip
+//!                 └─in doubt─► read (locks, rows) ──► Book ──► keybaton.write + commit
+//!                              one round trip                  one round trip
 //! ```
 //!
-//! Everybody who waits is written in one transaction. Each pair is locked, read, changed in memory
-//! by the same rules as in the embedded store, and written back with a compare-and-set; unique
-//! indexes and triggers refuse what no node may ever write. Nothing is kept in memory between two
-//! transactions, so that several nodes may write. There is no NOTIFY: nobody here would listen, and
+//! Everybody who waits is written in one transaction. Each pair is changed in memory by the same
+//! rules as in the embedded store, from what is read or from what is remembered of the last write,
+//! and written back with a compare-and-set: several nodes may write. Unique indexes and triggers
+//! refuse what no node may ever write. See [`Memory`]. There is no NOTIFY: nobody here would listen, and
 //! the server lets only one transaction with a notification commit at a time.
 //!
 //! **Invariant:** when the commit was not sent, nothing was written; once it was sent, only an
@@ -37,6 +40,7 @@ use tokio_postgres::Row;
 
 use crate::SystemClock;
 use crate::journals::book::Named;
+use crate::journals::memory::Memory;
 use crate::journals::queue::{Done, Marks, Op, Queue};
 use crate::journals::redb::pairs::{Corrupt, PairState};
 use crate::postgres::{Pool, Value, discard, written};
@@ -52,6 +56,7 @@ struct Shared {
     clock: Arc<SystemClock>,
     audit_key: Arc<AuditKey>,
     marks: Marks,
+    memory: Memory,
 }
 
 /// The journal of one Postgres database.
@@ -86,7 +91,8 @@ impl PostgresJournal {
         stored_ms: u64,
     ) -> Self {
         let marks = Marks::new(stored_ms);
-        let shared = Arc::new(Shared { pool, sealer, clock, audit_key, marks });
+        let shared =
+            Arc::new(Shared { pool, sealer, clock, audit_key, marks, memory: Memory::default() });
         Self { queue: Queue::start(Arc::clone(&shared)), shared }
     }
 
@@ -133,6 +139,7 @@ fn denied(Corrupt(why): Corrupt) -> Refusal {
 impl Journal for PostgresJournal {
     async fn begin_life(&self, node: &NodeId) -> Result<NodeLife, Refusal> {
         let pool = &self.shared.pool;
+        self.shared.memory.forget_all();
         let client = pool.take().await?;
         let begun = pool.in_time(begin_life(&client, node)).await;
         match begun {

@@ -65,6 +65,7 @@ pub(super) async fn read<'a>(
 ) -> Result<Book, Error> {
     let mut wanted = Wanted::default();
     ops.for_each(|op| wanted.add(op, is_thorough));
+    shared.memory.forget(&wanted);
     let found = ask(client, &wanted).await?;
     let sealer = &shared.sealer;
     Ok(Book {
@@ -163,8 +164,9 @@ fn page(sealer: &Sealer, pair: &PairId, row: &Row) -> Result<Page, Corrupt> {
         .get::<_, Option<&[u8]>>(5)
         .map(|bytes| open_stored(sealer, pair, bytes, &beside))
         .transpose()?;
-    let head = open_head(sealer, pair, row.get(6))?;
-    Ok(Page::new(row.get(2), PairState { stored, grants: Vec::new(), head }))
+    let head = row.get::<_, Option<&[u8]>>(6);
+    let state = PairState { stored, grants: Vec::new(), head: open_head(sealer, pair, head)? };
+    Ok(Page { seen_head: head.map(<[u8]>::to_vec), ..Page::new(row.get(2), state) })
 }
 
 fn grant(row: &Row) -> Result<HeldGrant, Corrupt> {

@@ -1,90 +1,48 @@
-//! Writing what one transaction changed, with the commit, in one round trip.
+//! Writing what one transaction changed, in one statement, which the server carries out whole or not
+//! at all (`keybaton.write`, in the migrations).
 //!
-//! Each kind of row is one statement with one array for each column. The pair's row is compared
-//! and set in its WHERE clause; a row that was not as it was read ends the transaction.
+//! Each kind of row is one array for each column. Each pair's row is compared and set in its WHERE
+//! clause; a row that is not as it was read, or as it is remembered, ends the transaction.
 
 use deadpool_postgres::Client;
 use futures::join;
 use keybaton_messages::{PairId, Rev};
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Statement};
+use tokio_postgres::Error;
 
 use crate::journals::book::{Book, Page};
 use crate::journals::postgres::rows::{
-    seal_body, seal_event, seal_head, seal_record, signed, word,
+    lock_of, seal_body, seal_event, seal_head, seal_record, signed, word,
 };
 use crate::journals::redb::pairs::Corrupt;
-use crate::journals::redb::rows::{AuditHead, HeldGrant, has_work};
-use crate::postgres::{is_answer, is_refused_write};
+use crate::journals::redb::rows::{HeldGrant, has_work};
+use crate::postgres::{Value, is_answer, is_refused_write};
 use crate::store::Sealer;
 
-const PAIRS: &str = "with asked as (
-        select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
-            $6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $10::bytea[], $11::bigint[],
-            $12::boolean[], $13::bytea[], $14::bytea[])
-        as a(tenant, provider, seen, seen_epoch, seen_rev, epoch, rev, owner_node,
-            owner_incarnation, last_txn, next_rotate_at_ms, has_work, record, audit_head)
-    ), moved as (
-        update keybaton.pair p set touched = a.seen + 1, epoch = a.epoch, rev = a.rev,
-            owner_node = a.owner_node, owner_incarnation = a.owner_incarnation,
-            last_txn = a.last_txn, next_rotate_at_ms = a.next_rotate_at_ms,
-            has_work = a.has_work, record = coalesce(a.record, p.record),
-            audit_head = a.audit_head
-        from asked a where p.tenant = a.tenant and p.provider = a.provider
-            and p.touched = a.seen and p.epoch = a.seen_epoch and p.rev = a.seen_rev
-        returning 1
-    ), made as (
-        insert into keybaton.pair (tenant, provider, touched, epoch, rev, owner_node,
-            owner_incarnation, last_txn, next_rotate_at_ms, has_work, record, audit_head)
-        select tenant, provider, 1, epoch, rev, owner_node, owner_incarnation, last_txn,
-            next_rotate_at_ms, has_work, record, audit_head
-        from asked where seen = 0 on conflict do nothing returning 1
-    )
-    select keybaton.demand((select count(*) from moved) + (select count(*) from made),
-        cardinality($1))";
-
-// The new active version comes behind the one that it replaces: there is one at every moment.
-const VERSIONS: &str = "insert into keybaton.version as w
-        (tenant, provider, v, status, label, provider_key_id, fp)
-    select * from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[],
-        $7::bytea[]) as a(tenant, provider, v, status, label, provider_key_id, fp)
-    order by status = 'ACTIVE'
-    on conflict (tenant, provider, v) do update set status = excluded.status,
-        label = excluded.label, provider_key_id = excluded.provider_key_id, fp = excluded.fp";
-
-const GRANTS_GONE: &str = "delete from keybaton.grant_row g
-    using unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bytea[])
-        as a(tenant, provider, v, node_id, grant_id)
-    where g.tenant = a.tenant and g.provider = a.provider and g.v = a.v
-        and g.node_id = a.node_id and g.grant_id = a.grant_id";
-
-const GRANTS: &str = "insert into keybaton.grant_row
-        (tenant, provider, v, node_id, grant_id, incarnation)
-    select * from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bytea[], $6::bigint[])
-    on conflict (tenant, provider, v, node_id) do update
-        set incarnation = excluded.incarnation, grant_id = excluded.grant_id";
-
-const AUDIT: &str = "insert into keybaton.audit
-        (tenant, provider, seq, prev, hash, kind, dedupe, body)
-    select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::bytea[], $6::text[],
-        $7::text[], $8::bytea[])";
-
-const EVENTS_GONE: &str = "delete from keybaton.outbox o
-    using unnest($1::text[], $2::text[], $3::bigint[]) as a(tenant, provider, published)
-    where o.tenant = a.tenant and o.provider = a.provider and o.rev <= a.published";
-
-const EVENTS: &str = "insert into keybaton.outbox (tenant, provider, rev, place, body)
-    select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bytea[])";
-
-const TIME: &str = "update keybaton.meta set time_ms = greatest(time_ms, $1)";
+const WRITE: &str = "select keybaton.write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+    $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
+    $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51,
+    $52, $53, $54)";
 
 /// How a transaction ended.
 pub(super) enum End {
     Committed,
-    /// Nothing was written.
-    Not(Error),
+    /// Nothing was written. `is_over`: the server has said so, and its session can be used on.
+    Not {
+        error: Error,
+        is_over: bool,
+    },
     /// The connection failed while the commit was on its way.
     Unknown(Error),
+}
+
+/// Under what the pages are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Under {
+    /// A transaction that holds the locks of all pairs and writers.
+    Locks,
+    /// Nothing: pages and lives are remembered, so that locks come first, and lives are compared as
+    /// the pages are.
+    Nothing,
 }
 
 /// Writes the pages that changed, and commits. `now_ms` is written as the clock's mark, if given.
@@ -94,9 +52,17 @@ pub(super) enum End {
 pub(super) async fn write(
     client: &Client,
     sealer: &Sealer,
-    book: &Book,
+    book: &mut Book,
+    under: Under,
     now_ms: Option<i64>,
 ) -> Result<End, Corrupt> {
+    for (pair, page) in &mut book.pages {
+        if let Ok(page) = page
+            && !page.audit.is_empty()
+        {
+            page.next_head = Some(seal_head(sealer, pair, page.state.head));
+        }
+    }
     let mut rows = Rows::default();
     for (pair, page) in &book.pages {
         if let Ok(page) = page
@@ -105,233 +71,245 @@ pub(super) async fn write(
             rows.add(sealer, pair, page)?;
         }
     }
-    Ok(rows.send(client, now_ms).await)
+    if under == Under::Nothing {
+        rows.add_locks(book);
+    }
+    Ok(rows.send(client, under, now_ms).await)
 }
 
 macro_rules! columns {
-    ($(#[$about:meta])* $name:ident($sql:expr) { $($column:ident: $kind:ty),* }) => {
+    ($(#[$about:meta])* $name:ident { $($column:ident: $kind:ty),* $(,)? }) => {
         /// One array for each column.
         #[derive(Default)]
-        struct $name {
+        struct $name<'a> {
             $($column: Vec<$kind>,)*
         }
 
-        impl $name {
+        impl<'a> $name<'a> {
             $(#[$about])*
             fn add(&mut self, $($column: $kind),*) {
                 $(self.$column.push($column);)*
             }
 
-            async fn prepare(&self, client: &Client) -> Result<Option<Statement>, Error> {
-                if self.tenant.is_empty() {
-                    return Ok(None);
-                }
-                client.prepare_cached($sql).await.map(Some)
-            }
-
-            async fn send(
-                &self,
-                client: &Client,
-                statement: Option<&Statement>,
-            ) -> Result<(), Error> {
-                let Some(statement) = statement else {
-                    return Ok(());
-                };
-                let arrays: Vec<&(dyn ToSql + Sync)> = vec![$(&self.$column),*];
-                client.execute(statement, &arrays).await.map(drop)
+            fn arrays(&self) -> Vec<Value<'_>> {
+                vec![$(&self.$column),*]
             }
         }
     };
 }
 
+columns!(Lives { node: &'a str, incarnation: i64 });
 columns!(
     #[expect(clippy::too_many_arguments, reason = "one for each column of the table")]
-    Pairs(PAIRS) {
-    tenant: String, provider: String, seen: i64, seen_epoch: i64, seen_rev: i64, epoch: i64,
-    rev: i64, owner_node: Option<String>, owner_incarnation: Option<i64>,
-    last_txn: Option<Vec<u8>>, next_rotate_at_ms: Option<i64>, has_work: bool,
-    record: Option<Vec<u8>>, audit_head: Option<Vec<u8>>
+    Pairs {
+        tenant: &'a str,
+        provider: &'a str,
+        seen: i64,
+        seen_epoch: i64,
+        seen_rev: i64,
+        seen_txn: Option<&'a [u8]>,
+        seen_head: Option<&'a [u8]>,
+        epoch: i64,
+        rev: i64,
+        owner_node: Option<&'a str>,
+        owner_incarnation: Option<i64>,
+        last_txn: Option<&'a [u8]>,
+        next_rotate_at_ms: Option<i64>,
+        has_work: bool,
+        record: Option<Vec<u8>>,
+        audit_head: Option<&'a [u8]>,
+    }
+);
+columns!(Versions {
+    tenant: &'a str,
+    provider: &'a str,
+    v: i64,
+    status: &'static str,
+    label: Option<String>,
+    key_id: Option<&'a str>,
+    fp: Option<&'a [u8]>,
+});
+columns!(GrantsGone {
+    tenant: &'a str,
+    provider: &'a str,
+    v: i64,
+    node: &'a str,
+    id: &'a [u8],
+});
+columns!(Grants {
+    tenant: &'a str,
+    provider: &'a str,
+    v: i64,
+    node: &'a str,
+    id: &'a [u8],
+    incarnation: i64,
 });
 columns!(
     #[expect(clippy::too_many_arguments, reason = "one for each column of the table")]
-    Versions(VERSIONS) {
-    tenant: String, provider: String, v: i64, status: &'static str, label: Option<String>,
-    key_id: Option<String>, fp: Option<Vec<u8>>
-});
-columns!(GrantsGone(GRANTS_GONE) {
-    tenant: String, provider: String, v: i64, node: String, id: Vec<u8>
-});
-columns!(Grants(GRANTS) {
-    tenant: String, provider: String, v: i64, node: String, id: Vec<u8>, incarnation: i64
-});
-columns!(
-    #[expect(clippy::too_many_arguments, reason = "one for each column of the table")]
-    Audit(AUDIT) {
-    tenant: String, provider: String, seq: i64, prev: Vec<u8>, hash: Vec<u8>, kind: String,
-    dedupe: String, body: Vec<u8>
-});
-columns!(EventsGone(EVENTS_GONE) { tenant: String, provider: String, published: i64 });
-columns!(Events(EVENTS) {
-    tenant: String, provider: String, rev: i64, place: i64, body: Vec<u8>
-});
+    Audit {
+        tenant: &'a str,
+        provider: &'a str,
+        seq: i64,
+        prev: &'a [u8],
+        hash: &'a [u8],
+        kind: &'a str,
+        dedupe: &'a str,
+        body: Vec<u8>,
+    }
+);
+columns!(EventsGone { tenant: &'a str, provider: &'a str, published: i64 });
+columns!(Events { tenant: &'a str, provider: &'a str, rev: i64, place: i64, body: Vec<u8> });
 
 #[derive(Default)]
-struct Rows {
-    pairs: Pairs,
-    versions: Versions,
-    grants_gone: GrantsGone,
-    grants: Grants,
-    audit: Audit,
-    events_gone: EventsGone,
-    events: Events,
+struct Rows<'a> {
+    locks: Vec<i64>,
+    lives: Lives<'a>,
+    pairs: Pairs<'a>,
+    versions: Versions<'a>,
+    grants_gone: GrantsGone<'a>,
+    grants: Grants<'a>,
+    audit: Audit<'a>,
+    events_gone: EventsGone<'a>,
+    events: Events<'a>,
 }
 
-struct Prepared {
-    pairs: Option<Statement>,
-    versions: Option<Statement>,
-    grants_gone: Option<Statement>,
-    grants: Option<Statement>,
-    audit: Option<Statement>,
-    events_gone: Option<Statement>,
-    events: Option<Statement>,
-    time: Statement,
-}
+impl<'a> Rows<'a> {
+    /// The locks of all pairs, sorted, so that two transactions never wait for each other in a
+    /// circle; and the lives that are believed.
+    fn add_locks(&mut self, book: &'a Book) {
+        self.locks.extend(book.pages.keys().map(lock_of));
+        self.locks.sort_unstable();
+        self.locks.dedup();
+        for (node, life) in &book.lives {
+            self.lives.add(node.as_str(), signed(life.0));
+        }
+    }
 
-impl Rows {
-    fn add(&mut self, sealer: &Sealer, pair: &PairId, page: &Page) -> Result<(), Corrupt> {
-        let names = || (pair.tenant.to_string(), pair.provider.to_string());
+    fn add(&mut self, sealer: &Sealer, pair: &'a PairId, page: &'a Page) -> Result<(), Corrupt> {
+        let (tenant, provider) = (pair.tenant.as_str(), pair.provider.as_str());
         self.add_pair(sealer, pair, page)?;
         for (version, row) in &page.versions {
-            let (tenant, provider) = names();
-            let label = row.label.as_ref().map(ToString::to_string);
-            let key_id = row.key_id.as_ref().map(ToString::to_string);
-            let fp = row.fp.map(|fp| fp.0.to_vec());
-            let v = i64::from(version.0);
-            self.versions.add(tenant, provider, v, word(row.status), label, key_id, fp);
+            self.versions.add(
+                tenant,
+                provider,
+                i64::from(version.0),
+                word(row.status),
+                row.label.as_ref().map(ToString::to_string),
+                row.key_id.as_ref().map(|key| key.as_str()),
+                row.fp.as_ref().map(|fp| &fp.0[..]),
+            );
         }
         self.add_grants(pair, page);
         for record in &page.audit {
-            let (tenant, provider) = names();
             self.audit.add(
                 tenant,
                 provider,
                 signed(record.seq),
-                record.prev.to_vec(),
-                record.hash.to_vec(),
-                record.kind.clone(),
-                record.dedupe.clone(),
+                &record.prev,
+                &record.hash,
+                &record.kind,
+                &record.dedupe,
                 seal_body(sealer, pair, record.seq, &record.body),
             );
         }
         if let Some(Rev(published)) = page.published {
-            let (tenant, provider) = names();
             self.events_gone.add(tenant, provider, signed(published));
         }
         for (place, event) in &page.events {
-            let (tenant, provider) = names();
             let body = seal_event(sealer, *place, event);
             self.events.add(tenant, provider, signed(event.rev.0), signed(*place), body);
         }
         Ok(())
     }
 
-    fn add_pair(&mut self, sealer: &Sealer, pair: &PairId, page: &Page) -> Result<(), Corrupt> {
-        let seen = page.seen_stored.as_ref().map(|stored| &stored.record);
-        let (seen_epoch, seen_rev) = seen.map_or((0, 0), |record| (record.epoch.0, record.rev.0));
+    fn add_pair(
+        &mut self,
+        sealer: &Sealer,
+        pair: &'a PairId,
+        page: &'a Page,
+    ) -> Result<(), Corrupt> {
+        let seen = page.seen_stored.as_ref();
         let stored = page.state.stored.as_ref();
         let record = stored.map(|stored| &stored.record);
         let sealed =
             stored.filter(|_| page.is_record_new).map(|stored| seal_record(sealer, stored));
-        let head = page.state.head;
         self.pairs.add(
-            pair.tenant.to_string(),
-            pair.provider.to_string(),
+            pair.tenant.as_str(),
+            pair.provider.as_str(),
             page.seen,
-            signed(seen_epoch),
-            signed(seen_rev),
+            seen.map_or(0, |stored| signed(stored.record.epoch.0)),
+            seen.map_or(0, |stored| signed(stored.record.rev.0)),
+            seen.map(|stored| &stored.last_txn.0[..]),
+            page.seen_head.as_deref(),
             record.map_or(0, |record| signed(record.epoch.0)),
             record.map_or(0, |record| signed(record.rev.0)),
-            record.map(|record| record.owner.node.to_string()),
+            record.map(|record| record.owner.node.as_str()),
             record.map(|record| signed(record.owner.incarnation.0)),
-            stored.map(|stored| stored.last_txn.0.to_vec()),
+            stored.map(|stored| &stored.last_txn.0[..]),
             record.and_then(|record| record.next_rotate_at).map(|due| signed(due.at.0)),
             record.is_some_and(|record| has_work(record)),
             sealed.transpose()?,
-            (head != AuditHead::START).then(|| seal_head(sealer, pair, head)),
+            page.next_head.as_deref(),
         );
         Ok(())
     }
 
-    /// The difference between the grants that were read and the ones that are left.
-    fn add_grants(&mut self, pair: &PairId, page: &Page) {
-        let names = || (pair.tenant.to_string(), pair.provider.to_string());
+    /// The difference between the grants that were seen and the ones that are left.
+    fn add_grants(&mut self, pair: &'a PairId, page: &'a Page) {
+        let (tenant, provider) = (pair.tenant.as_str(), pair.provider.as_str());
         let is_in = |grants: &[HeldGrant], one: &HeldGrant| {
             grants.iter().any(|grant| (grant.version, &grant.node) == (one.version, &one.node))
         };
         for old in page.seen_grants.iter().filter(|old| !is_in(&page.state.grants, old)) {
-            let (tenant, provider) = names();
             let v = i64::from(old.version.0);
-            self.grants_gone.add(tenant, provider, v, old.node.to_string(), old.id.0.to_vec());
+            self.grants_gone.add(tenant, provider, v, old.node.as_str(), &old.id.0);
         }
         for grant in page.state.grants.iter().filter(|grant| !page.seen_grants.contains(grant)) {
-            let (tenant, provider) = names();
             self.grants.add(
                 tenant,
                 provider,
                 i64::from(grant.version.0),
-                grant.node.to_string(),
-                grant.id.0.to_vec(),
+                grant.node.as_str(),
+                &grant.id.0,
                 signed(grant.incarnation.0),
             );
         }
     }
 
-    async fn prepare(&self, client: &Client) -> Result<Prepared, Error> {
-        Ok(Prepared {
-            pairs: self.pairs.prepare(client).await?,
-            versions: self.versions.prepare(client).await?,
-            grants_gone: self.grants_gone.prepare(client).await?,
-            grants: self.grants.prepare(client).await?,
-            audit: self.audit.prepare(client).await?,
-            events_gone: self.events_gone.prepare(client).await?,
-            events: self.events.prepare(client).await?,
-            time: client.prepare_cached(TIME).await?,
-        })
-    }
-
-    async fn send(&self, client: &Client, now_ms: Option<i64>) -> End {
-        let statements = match self.prepare(client).await {
-            Ok(statements) => statements,
-            Err(error) => return End::Not(error),
+    async fn send(&self, client: &Client, under: Under, now_ms: Option<i64>) -> End {
+        let statement = match client.prepare_cached(WRITE).await {
+            Ok(statement) => statement,
+            Err(error) => return End::Not { error, is_over: false },
         };
-        let mark_time = async {
-            match now_ms {
-                Some(now) => client.execute(&statements.time, &[&now]).await.map(drop),
-                None => Ok(()),
-            }
-        };
-        // Sent one behind the other without waiting. After a refused statement the server refuses
-        // the rest, and the commit ends the transaction without writing.
-        let (pairs, versions, gone, grants, audit, past, events, time, commit) = join!(
-            self.pairs.send(client, statements.pairs.as_ref()),
-            self.versions.send(client, statements.versions.as_ref()),
-            self.grants_gone.send(client, statements.grants_gone.as_ref()),
-            self.grants.send(client, statements.grants.as_ref()),
-            self.audit.send(client, statements.audit.as_ref()),
-            self.events_gone.send(client, statements.events_gone.as_ref()),
-            self.events.send(client, statements.events.as_ref()),
-            mark_time,
-            client.batch_execute("commit"),
-        );
-        let written = [pairs, versions, gone, grants, audit, past, events, time];
-        match written.into_iter().find_map(Result::err) {
-            Some(error) if is_answer(&error) => End::Not(error),
-            Some(error) => End::Unknown(error),
-            None => match commit {
-                Ok(()) => End::Committed,
-                Err(error) if is_refused_write(&error) => End::Not(error),
-                Err(error) => End::Unknown(error),
-            },
+        let mut values: Vec<Value<'_>> = vec![&self.locks];
+        values.extend(self.lives.arrays());
+        values.extend(self.pairs.arrays());
+        values.extend(self.versions.arrays());
+        values.extend(self.grants_gone.arrays());
+        values.extend(self.grants.arrays());
+        values.extend(self.audit.arrays());
+        values.extend(self.events_gone.arrays());
+        values.extend(self.events.arrays());
+        values.push(&now_ms);
+        let writing = client.execute(&statement, &values);
+        if under == Under::Nothing {
+            return ended(writing.await, Ok(()));
         }
+        // Sent one behind the other without waiting. After a refused statement the commit ends the
+        // transaction without writing.
+        let (written, committed) = join!(writing, client.batch_execute("commit"));
+        ended(written, committed)
+    }
+}
+
+fn ended(written: Result<u64, Error>, committed: Result<(), Error>) -> End {
+    match (written, committed) {
+        (Ok(_), Ok(())) => End::Committed,
+        (Ok(_), Err(error)) if is_refused_write(&error) => End::Not { error, is_over: false },
+        (Ok(_), Err(error)) => End::Unknown(error),
+        (Err(error), committed) if is_answer(&error) => {
+            End::Not { error, is_over: committed.is_ok() }
+        }
+        (Err(error), _) => End::Unknown(error),
     }
 }

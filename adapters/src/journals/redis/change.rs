@@ -1,6 +1,7 @@
 //! One indivisible step in Redis: what must stand there, and what is then changed.
 //!
 //! **Invariant:** no stored value is empty: to the script an empty one means "not there".
+//! **Invariant:** a field is set, or it goes; of one that a change names twice, it goes.
 
 use std::collections::HashMap;
 
@@ -25,20 +26,23 @@ pub(super) fn load_script() -> Cmd {
     cmd("SCRIPT").arg("LOAD").arg(SCRIPT).clone()
 }
 
-struct Triple {
-    /// Place in the keys, from 1.
-    key: usize,
-    field: Vec<u8>,
-    value: Vec<u8>,
+type Pair = (Vec<u8>, Vec<u8>);
+
+/// What is looked at and changed of one hash.
+#[derive(Default)]
+struct Hash {
+    key: String,
+    checks: Vec<Pair>,
+    sets: Vec<Pair>,
+    gone: Vec<Vec<u8>>,
+    goes: bool,
 }
 
 /// A change of any number of hashes.
 #[derive(Default)]
 pub(super) struct Change {
-    keys: Vec<String>,
     places: HashMap<String, usize>,
-    checks: Vec<Triple>,
-    writes: Vec<Triple>,
+    hashes: Vec<Hash>,
 }
 
 impl Change {
@@ -49,8 +53,7 @@ impl Change {
         field: impl Into<Vec<u8>>,
         value: impl Into<Vec<u8>>,
     ) {
-        let check = self.triple(key, field.into(), value.into());
-        self.checks.push(check);
+        self.hash(key).checks.push((field.into(), value.into()));
     }
 
     /// The field must not be there.
@@ -60,34 +63,35 @@ impl Change {
 
     pub(super) fn set(&mut self, key: &str, field: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
         let value = value.into();
-        debug_assert!(!value.is_empty(), "an empty value deletes");
-        let write = self.triple(key, field.into(), value);
-        self.writes.push(write);
+        debug_assert!(!value.is_empty(), "an empty value is none");
+        self.hash(key).sets.push((field.into(), value));
     }
 
     pub(super) fn remove(&mut self, key: &str, field: impl Into<Vec<u8>>) {
-        let write = self.triple(key, field.into(), Vec::new());
-        self.writes.push(write);
+        self.hash(key).gone.push(field.into());
     }
 
     /// The whole hash goes.
     pub(super) fn drop_hash(&mut self, key: &str) {
-        self.remove(key, "");
+        self.hash(key).goes = true;
     }
 
     /// Whether it would change nothing.
     pub(super) fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+        let is_kept = |hash: &Hash| hash.sets.is_empty() && hash.gone.is_empty() && !hash.goes;
+        self.hashes.iter().all(is_kept)
     }
 
-    fn triple(&mut self, key: &str, field: Vec<u8>, value: Vec<u8>) -> Triple {
-        let keys = &mut self.keys;
-        let place = *self.places.entry(key.to_owned()).or_insert_with(|| {
-            keys.push(key.to_owned());
-            // The store's own hash is the first key.
-            keys.len() + 1
-        });
-        Triple { key: place, field, value }
+    fn hash(&mut self, key: &str) -> &mut Hash {
+        let place = match self.places.get(key) {
+            Some(place) => *place,
+            None => {
+                self.hashes.push(Hash { key: key.to_owned(), ..Hash::default() });
+                self.places.insert(key.to_owned(), self.hashes.len() - 1);
+                self.hashes.len() - 1
+            }
+        };
+        &mut self.hashes[place]
     }
 
     /// The command. `store_id` is empty for a store that is yet to be founded.
@@ -96,10 +100,25 @@ impl Change {
             Named::Hash(hash) => cmd("EVALSHA").arg(hash).clone(),
             Named::Text => cmd("EVAL").arg(SCRIPT).clone(),
         };
-        question.arg(self.keys.len() + 1).arg(names::STORE).arg(&self.keys);
-        question.arg(store_id).arg(seen).arg(self.checks.len());
-        for Triple { key, field, value } in self.checks.iter().chain(&self.writes) {
-            question.arg(key).arg(field.as_slice()).arg(value.as_slice());
+        question.arg(self.hashes.len() + 1).arg(names::STORE);
+        for hash in &self.hashes {
+            question.arg(hash.key.as_str());
+        }
+        question.arg(store_id).arg(seen);
+        for Hash { checks, sets, gone, goes, .. } in &self.hashes {
+            question.arg(checks.len()).arg(sets.len()).arg(gone.len()).arg(u8::from(*goes));
+            for (field, _) in checks {
+                question.arg(field.as_slice());
+            }
+            for (_, value) in checks {
+                question.arg(value.as_slice());
+            }
+            for (field, value) in sets {
+                question.arg(field.as_slice()).arg(value.as_slice());
+            }
+            for field in gone {
+                question.arg(field.as_slice());
+            }
         }
         question
     }

@@ -1,15 +1,17 @@
 //! The journal in Redis: records, grants, audit and events of pairs, and the tasks.
 //!
 //! ```text
-//!   callers ──► Queue ──► read (one moment) ──► Book (rules in memory) ──► write.lua
-//!                                 tasks ─────────────────────────────────►    │
-//!                                                         one pipeline, one sync, WAITAOF
+//!                     remembered
+//!   callers ──► Queue ────┴─► Book (rules in memory) ──► write.lua    in doubt, instead:
+//!                                 tasks ───────────────►    │         read (one moment) ──► Book ..
+//!                                             one pipeline, one sync, WAITAOF
 //! ```
 //!
-//! Everybody who waits is read and written together, by the same rules as in the other stores. The
-//! script compares each pair's epoch, revision and number of writes, the lives of the writers and
-//! the claims on keys with what was read, and then changes everything or nothing. Nothing is kept in
-//! memory between two transactions, so that several nodes may write.
+//! Everybody who waits is written together, by the same rules as in the other stores. The script
+//! compares each pair's epoch, revision and number of writes, the end of its audit, the lives of the
+//! writers and the claims on keys with what was read, or what is remembered of the last write, and
+//! then changes everything or nothing: several nodes may write. See
+//! [`Memory`](crate::journals::memory).
 //!
 //! **Invariant:** once the script was sent, only an answer of the server says how it ended; a
 //! transaction whose outcome is unknown is recognised by its id, in a write of its own.
@@ -50,6 +52,7 @@ use self::pages::{Sheets, answered, lives, open_audit, open_events, open_head, q
 use self::server::{Server, Step, corrupt};
 use crate::SystemClock;
 use crate::journals::book::{Named, Page};
+use crate::journals::memory::Memory;
 use crate::journals::queue::{Database, Done, Failure, Marks, Op, Queue};
 use crate::journals::redb::Unread;
 use crate::journals::redb::pairs::Corrupt;
@@ -63,6 +66,7 @@ struct Shared {
     clock: Arc<SystemClock>,
     audit_key: Arc<AuditKey>,
     marks: Marks,
+    memory: Memory,
 }
 
 /// The journal of one Redis database.
@@ -75,7 +79,10 @@ impl Database for Shared {
     const NAME: &'static str = "redis";
     const BATCH_MAX: usize = REDIS_BATCH_MAX;
 
-    async fn attempt(&self, ops: &[&Op], _is_thorough: bool) -> Result<Vec<Done>, Failure> {
+    async fn attempt(&self, ops: &[&Op], is_thorough: bool) -> Result<Vec<Done>, Failure> {
+        if !is_thorough && let Some(answers) = self.try_remembered(ops).await? {
+            return Ok(answers);
+        }
         // An operation that is alone is tried again here: each time it was overtaken, somebody else
         // got something done.
         let tries = if ops.len() == 1 { ALONE_TRIES_MAX } else { 1 };
@@ -97,30 +104,65 @@ impl Database for Shared {
 const ALONE_TRIES_MAX: usize = 32;
 
 impl Shared {
+    /// Applies to what is remembered and writes; nothing when that does not do.
+    async fn try_remembered(&self, ops: &[&Op]) -> Result<Option<Vec<Done>>, Failure> {
+        let doubts = self.server.doubts();
+        let Some(mut sheets) = Sheets::remembered(self, ops, doubts) else {
+            return Ok(None);
+        };
+        let answers: Vec<_> = ops.iter().map(|op| op.apply(&mut sheets.book)).collect();
+        if !sheets.book.is_all_agreed(&answers) {
+            return Ok(None);
+        }
+        self.write(sheets, answers, Some(doubts)).await
+    }
+
     /// Reads, applies and writes; nothing when somebody else wrote in between.
     async fn try_once(&self, ops: &[&Op]) -> Result<Option<Vec<Done>>, Failure> {
-        let mut sheets = Sheets::read(self, ops).await.map_err(failed)?;
+        let mut sheets = Sheets::read(self, ops).await.map_err(|why| self.failed(why))?;
         let answers: Vec<_> = ops.iter().map(|op| op.apply(&mut sheets.book)).collect();
+        self.write(sheets, answers, None).await
+    }
+
+    /// `doubts`: how many there were when the sheets were made up from memory.
+    async fn write(
+        &self,
+        mut sheets: Sheets,
+        answers: Vec<Done>,
+        doubts: Option<u64>,
+    ) -> Result<Option<Vec<Done>>, Failure> {
         let now = self.marks.stale(self.clock.now().0);
         let change = sheets.change(&self.sealer, now);
         let change = change.map_err(|Corrupt(why)| Failure::Refused(why))?;
         if change.is_empty() {
             return Ok(Some(answers));
         }
-        match self.server.write(change).await.map_err(failed)? {
+        let written = match doubts {
+            Some(doubts) => self.server.write_remembered(change, doubts).await,
+            None => self.server.write(change).await,
+        };
+        match written.map_err(|why| self.failed(why))? {
             Step::Done => {
                 self.marks.written(now);
+                self.memory.keep(sheets.book, doubts.is_some());
                 Ok(Some(answers))
             }
-            Step::Changed => Ok(None),
+            Step::Changed => {
+                if doubts.is_some() {
+                    self.memory.was_wrong();
+                }
+                Ok(None)
+            }
         }
     }
-}
 
-fn failed(unread: Unread) -> Failure {
-    match unread {
-        Unread::Down(down) => Failure::Down(down),
-        Unread::Corrupt(Corrupt(why)) => Failure::Refused(why),
+    /// Whatever failed may have been the sign of another server.
+    fn failed(&self, unread: Unread) -> Failure {
+        self.memory.forget_all();
+        match unread {
+            Unread::Down(down) => Failure::Down(down),
+            Unread::Corrupt(Corrupt(why)) => Failure::Refused(why),
+        }
     }
 }
 
@@ -172,6 +214,7 @@ impl Journal for RedisJournal {
     async fn begin_life(&self, node: &NodeId) -> Result<NodeLife, Refusal> {
         // Each try that fails is the success of another process under this name.
         const TRIES_MAX: usize = 16;
+        self.shared.memory.forget_all();
         for _ in 0..TRIES_MAX {
             if let Some(life) = self.try_begin(node).await? {
                 return Ok(life);

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::SystemClock;
 use crate::buses::redis::link::Link;
+use crate::journals::memory::Memory;
 use crate::journals::queue::Marks;
 use crate::journals::redb::Unread;
 use crate::journals::redb::pairs::Corrupt;
@@ -87,6 +88,7 @@ impl RedisStore {
             clock: Arc::clone(&clock),
             audit_key: Arc::clone(&audit_key),
             marks: Marks::new(time_ms),
+            memory: Memory::default(),
         });
         let durability = checked.durability;
         Ok(Self {

@@ -1,9 +1,10 @@
-//! The pages of a transaction: read from Redis at one moment, and written as one change.
+//! The pages of a transaction: remembered, or read from Redis at one moment, and written as one
+//! change.
 //!
 //! **Invariant:** every write to anything of a pair moves the pair's `at`, and is refused when that
 //! is not as it was read.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use keybaton_messages::{Event, Incarnation, NodeId, PairId};
@@ -15,6 +16,7 @@ use super::change::Change;
 use super::names::{self, PairKeys};
 use super::server::Answers;
 use crate::journals::book::{Book, ClaimKey, Page};
+use crate::journals::memory::Taken;
 use crate::journals::queue::Op;
 use crate::journals::redb::Unread;
 use crate::journals::redb::chain::fact_digest;
@@ -74,6 +76,7 @@ fn page(
     grants: &Grants,
 ) -> Result<Page, Corrupt> {
     let key = RowKey::pair(pair);
+    let head_bytes = head.map(<[u8]>::to_vec);
     let stored =
         record.map(|bytes| open_record(sealer, key.as_bytes(), pair, bytes)).transpose()?;
     let seen = at.rsplit(' ').next().and_then(|seen| seen.parse().ok()).unwrap_or_default();
@@ -86,7 +89,9 @@ fn page(
     };
     let grants = grants.iter().map(|(field, bytes)| grant(sealer, pair, field, bytes));
     let grants = grants.collect::<Result<_, _>>()?;
-    Ok(Page::new(seen, PairState { stored, grants, head }))
+    let mut page = Page::new(seen, PairState { stored, grants, head });
+    page.seen_head = head_bytes;
+    Ok(page)
 }
 
 fn grant(sealer: &Sealer, pair: &PairId, field: &str, bytes: &[u8]) -> Result<HeldGrant, Corrupt> {
@@ -106,17 +111,26 @@ fn at_value(stored: Option<&StoredPair>, seen: i64) -> String {
 /// A book, and what has to be known besides to write it.
 pub(super) struct Sheets {
     pub(super) book: Book,
-    wanted: Wanted,
-    /// Events that wait, of each pair.
-    events: BTreeMap<PairId, Vec<String>>,
+    /// Lives that must be the ones that the book tells of.
+    lives: BTreeSet<NodeId>,
 }
 
 impl Sheets {
+    /// All that the operations name, if it is remembered.
+    pub(super) fn remembered(shared: &Shared, ops: &[&Op], doubts: u64) -> Option<Self> {
+        let mut wanted = Wanted::default();
+        ops.iter().for_each(|op| wanted.add(op, false));
+        let Taken { pages, lives } = shared.memory.take(&wanted, doubts)?;
+        let named = lives.keys().cloned().collect();
+        Some(Self { book: Book { lives, pages, ..blank(shared) }, lives: named })
+    }
+
     /// Reads all that the operations name.
     pub(super) async fn read(shared: &Shared, ops: &[&Op]) -> Result<Self, Unread> {
         let mut wanted = Wanted::default();
         // Claims are looked up in the same step as everything else, so that always all are.
         ops.iter().for_each(|op| wanted.add(op, true));
+        shared.memory.forget(&wanted);
         let claims: Vec<_> = wanted.claims.iter().collect();
         let mut asked = vec![cmd("HGETALL").arg(names::LIVES).clone()];
         for pair in &wanted.pairs {
@@ -132,20 +146,14 @@ impl Sheets {
             asked.push(cmd("HGET").arg(names::CLAIMS).arg(names::claim_field(claim)).clone());
         }
         let mut answers = shared.server.read(asked).await?;
-        let mut book = Book {
-            clock: Arc::clone(&shared.clock),
-            audit_key: Arc::clone(&shared.audit_key),
-            lives: lives(&mut answers)?,
-            pages: BTreeMap::new(),
-            claims: HashMap::new(),
-            facts: HashSet::new(),
-        };
-        let mut events = BTreeMap::new();
+        let mut book = Book { lives: lives(&mut answers)?, ..blank(shared) };
         for pair in &wanted.pairs {
-            if let Some(page) = answered(&shared.sealer, pair, &mut answers)? {
-                book.pages.insert(pair.clone(), page);
+            let page = answered(&shared.sealer, pair, &mut answers)?;
+            let events = answers.next()?;
+            if let Some(page) = page {
+                let with_events = |page| Page { seen_events: events, ..page };
+                book.pages.insert(pair.clone(), page.map(with_events));
             }
-            events.insert(pair.clone(), answers.next()?);
         }
         for fact in &wanted.facts {
             if answers.next()? {
@@ -161,24 +169,28 @@ impl Sheets {
                 book.claims.insert(claim.clone(), (pair, version));
             }
         }
-        Ok(Self { book, wanted, events })
+        Ok(Self { book, lives: wanted.writers })
     }
 
     /// The change that writes what the operations have changed; empty when that is nothing.
-    pub(super) fn change(&self, sealer: &Sealer, now_ms: Option<u64>) -> Result<Change, Corrupt> {
+    pub(super) fn change(
+        &mut self,
+        sealer: &Sealer,
+        now_ms: Option<u64>,
+    ) -> Result<Change, Corrupt> {
         let mut change = Change::default();
-        for (pair, page) in &self.book.pages {
+        for (pair, page) in &mut self.book.pages {
             if let Ok(page) = page
                 && page.is_touched
             {
-                self.add(&mut change, sealer, pair, page)?;
+                add(&mut change, sealer, pair, page, &self.book.lives)?;
             }
         }
         if change.is_empty() {
             return Ok(change);
         }
         // Whoever wrote still lives the life that it wrote as.
-        for node in &self.wanted.writers {
+        for node in &self.lives {
             let life = self.book.lives.get(node).map(|life| life.0.to_string());
             change.check(names::LIVES, node.as_str(), life.unwrap_or_default());
         }
@@ -187,98 +199,125 @@ impl Sheets {
         }
         Ok(change)
     }
+}
 
-    fn add(
-        &self,
-        change: &mut Change,
-        sealer: &Sealer,
-        pair: &PairId,
-        page: &Page,
-    ) -> Result<(), Corrupt> {
-        let keys = PairKeys::new(pair);
-        let stored = page.state.stored.as_ref();
-        let seen = at_value(page.seen_stored.as_ref(), page.seen);
-        change.check(&keys.pair, "at", if page.seen == 0 { String::new() } else { seen });
-        change.set(&keys.pair, "at", at_value(stored, page.seen + 1));
-        if let Some(stored) = stored.filter(|_| page.is_record_new) {
-            let row = RecordRow { last_txn: stored.last_txn, record: stored.record.clone() };
-            let bytes = seal(sealer, Table::Records, &RowKey::pair(pair), &row)?;
-            change.set(&keys.pair, "record", bytes);
-            change.set(names::PAIRS, keys.name.as_str(), summary_value(stored));
-        }
-        for (claim, version) in &page.claims {
-            let (table, key) = claim_place(claim);
-            let owner = Claim { pair: pair.clone(), version: *version };
-            let field = names::claim_field(claim);
-            change.check_absent(names::CLAIMS, field.as_str());
-            change.set(names::CLAIMS, field, seal(sealer, table, &key, &owner)?);
-        }
-        self.add_grants(change, sealer, pair, page)?;
-        for record in &page.audit {
-            let field = record.seq.to_string();
-            let fact = fact_digest(&record.kind, &record.dedupe);
-            change.check_absent(&keys.audit, field.as_str());
-            change.check_absent(&keys.facts, &fact[..]);
-            let key = RowKey::pair(pair).number(record.seq);
-            change.set(&keys.facts, &fact[..], field.as_str());
-            change.set(&keys.audit, field, seal(sealer, Table::Audit, &key, record)?);
-        }
-        if page.state.head != AuditHead::START {
-            let head = seal(sealer, Table::AuditHeads, &RowKey::pair(pair), &page.state.head)?;
-            change.set(&keys.pair, "head", head);
-        }
-        self.add_events(change, sealer, pair, page)
+/// A book in which nothing stands.
+fn blank(shared: &Shared) -> Book {
+    Book {
+        clock: Arc::clone(&shared.clock),
+        audit_key: Arc::clone(&shared.audit_key),
+        lives: HashMap::new(),
+        pages: BTreeMap::new(),
+        claims: HashMap::new(),
+        facts: HashSet::new(),
     }
+}
 
-    /// The grants that are left: the ones of lives that have ended go with the others.
-    fn add_grants(
-        &self,
-        change: &mut Change,
-        sealer: &Sealer,
-        pair: &PairId,
-        page: &Page,
-    ) -> Result<(), Corrupt> {
-        let keys = PairKeys::new(pair);
-        let is_valid =
-            |grant: &&HeldGrant| self.book.lives.get(&grant.node) == Some(&grant.incarnation);
-        let place = |grant: &HeldGrant| names::grant_field(grant.version, &grant.node);
-        let left: BTreeMap<_, _> =
-            page.state.grants.iter().filter(is_valid).map(|grant| (place(grant), grant)).collect();
-        for field in page.seen_grants.iter().map(place).filter(|field| !left.contains_key(field)) {
-            change.remove(&keys.grants, field);
+fn add(
+    change: &mut Change,
+    sealer: &Sealer,
+    pair: &PairId,
+    page: &mut Page,
+    lives: &HashMap<NodeId, Incarnation>,
+) -> Result<(), Corrupt> {
+    let keys = PairKeys::new(pair);
+    let stored = page.state.stored.as_ref();
+    let seen = at_value(page.seen_stored.as_ref(), page.seen);
+    change.check(&keys.pair, "at", if page.seen == 0 { String::new() } else { seen });
+    // Tells apart what a server that lost some writes may have under the same numbers.
+    change.check(&keys.pair, "head", page.seen_head.clone().unwrap_or_default());
+    change.set(&keys.pair, "at", at_value(stored, page.seen + 1));
+    if let Some(stored) = stored.filter(|_| page.is_record_new) {
+        let row = RecordRow { last_txn: stored.last_txn, record: stored.record.clone() };
+        let bytes = seal(sealer, Table::Records, &RowKey::pair(pair), &row)?;
+        change.set(&keys.pair, "record", bytes);
+        let summary = summary_value(stored);
+        if page.seen_stored.as_ref().map(summary_value).as_ref() != Some(&summary) {
+            change.set(names::PAIRS, keys.name.as_str(), summary);
         }
-        for (field, grant) in left {
-            if page.seen_grants.contains(grant) {
-                continue;
-            }
-            let key = grant_key(pair, grant.version, &grant.node);
-            let value = GrantValue { incarnation: grant.incarnation, id: grant.id };
-            change.set(&keys.grants, field, seal(sealer, Table::Grants, &key, &value)?);
-        }
-        Ok(())
     }
+    for (claim, version) in &page.claims {
+        let (table, key) = claim_place(claim);
+        let owner = Claim { pair: pair.clone(), version: *version };
+        let field = names::claim_field(claim);
+        change.check_absent(names::CLAIMS, field.as_str());
+        change.set(names::CLAIMS, field, seal(sealer, table, &key, &owner)?);
+    }
+    for record in &page.audit {
+        let field = record.seq.to_string();
+        let fact = fact_digest(&record.kind, &record.dedupe);
+        change.check_absent(&keys.audit, field.as_str());
+        change.check_absent(&keys.facts, &fact[..]);
+        let key = RowKey::pair(pair).number(record.seq);
+        change.set(&keys.facts, &fact[..], field.as_str());
+        change.set(&keys.audit, field, seal(sealer, Table::Audit, &key, record)?);
+    }
+    if !page.audit.is_empty() {
+        let head = seal(sealer, Table::AuditHeads, &RowKey::pair(pair), &page.state.head)?;
+        change.set(&keys.pair, "head", head.as_slice());
+        page.next_head = Some(head);
+    }
+    add_grants(change, sealer, pair, page, lives)?;
+    add_events(change, sealer, pair, page)
+}
 
-    fn add_events(
-        &self,
-        change: &mut Change,
-        sealer: &Sealer,
-        pair: &PairId,
-        page: &Page,
-    ) -> Result<(), Corrupt> {
-        let keys = PairKeys::new(pair);
-        let published = page.published.unwrap_or_default();
-        for field in self.events.get(pair).into_iter().flatten() {
-            if names::read_event(field).is_some_and(|(rev, _)| rev <= published.0) {
-                change.remove(&keys.outbox, field.as_str());
-            }
-        }
-        for (place, event) in &page.events {
-            let field = names::event_field(event.rev.0, *place);
-            let key = event_key(pair, event.rev.0, *place);
-            change.set(&keys.outbox, field, seal(sealer, Table::Outbox, &key, event)?);
-        }
-        Ok(())
+/// The grants that are left: the ones of lives that have ended go with the others.
+fn add_grants(
+    change: &mut Change,
+    sealer: &Sealer,
+    pair: &PairId,
+    page: &mut Page,
+    lives: &HashMap<NodeId, Incarnation>,
+) -> Result<(), Corrupt> {
+    if page.seen_grants.is_empty() && page.state.grants.is_empty() {
+        return Ok(());
     }
+    let keys = PairKeys::new(pair);
+    page.state.grants.retain(|grant| lives.get(&grant.node) == Some(&grant.incarnation));
+    let place = |grant: &HeldGrant| names::grant_field(grant.version, &grant.node);
+    let left: BTreeMap<_, _> =
+        page.state.grants.iter().map(|grant| (place(grant), grant)).collect();
+    for field in page.seen_grants.iter().map(place).filter(|field| !left.contains_key(field)) {
+        change.remove(&keys.grants, field);
+    }
+    for (field, grant) in left {
+        if page.seen_grants.contains(grant) {
+            continue;
+        }
+        let key = grant_key(pair, grant.version, &grant.node);
+        let value = GrantValue { incarnation: grant.incarnation, id: grant.id };
+        change.set(&keys.grants, field, seal(sealer, Table::Grants, &key, &value)?);
+    }
+    Ok(())
+}
+
+fn add_events(
+    change: &mut Change,
+    sealer: &Sealer,
+    pair: &PairId,
+    page: &mut Page,
+) -> Result<(), Corrupt> {
+    if page.published.is_none() && page.events.is_empty() {
+        return Ok(());
+    }
+    let keys = PairKeys::new(pair);
+    let published = page.published.unwrap_or_default();
+    let is_past =
+        |field: &&String| names::read_event(field).is_some_and(|(rev, _)| rev <= published.0);
+    let (past, mut left): (Vec<_>, Vec<_>) =
+        page.seen_events.iter().cloned().partition(|field| is_past(&field));
+    for field in past {
+        change.remove(&keys.outbox, field);
+    }
+    for (place, event) in &page.events {
+        let field = names::event_field(event.rev.0, *place);
+        let key = event_key(pair, event.rev.0, *place);
+        let sealed = seal(sealer, Table::Outbox, &key, event)?;
+        change.set(&keys.outbox, field.as_str(), sealed);
+        left.push(field);
+    }
+    page.next_events = Some(left);
+    Ok(())
 }
 
 fn event_key(pair: &PairId, rev: u64, place: u64) -> RowKey {

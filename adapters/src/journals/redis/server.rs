@@ -7,6 +7,8 @@
 //! replicas as were asked for too; otherwise its outcome is unknown.
 //! **Invariant:** a server that lost the store, or knows of fewer writes than this process has seen,
 //! is not believed.
+//! **Invariant:** a change that was made up from memory is sent only if nothing has failed since: a
+//! new connection may lead to another server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,12 +58,16 @@ struct Shared {
     store_id: String,
     /// Writes that the server has told of.
     seen: AtomicU64,
+    /// Writes that failed, or whose outcome nobody knows.
+    doubts: AtomicU64,
     confirm: Option<Confirm>,
     wait: Duration,
 }
 
 struct Job {
     change: Change,
+    /// How many doubts there may be for it to be sent.
+    doubts: Option<u64>,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -86,6 +92,7 @@ impl Server {
             script,
             store_id,
             seen: AtomicU64::new(0),
+            doubts: AtomicU64::new(0),
             confirm,
             wait,
         });
@@ -123,8 +130,22 @@ impl Server {
 
     /// Writes; the change is carried out also when nobody waits for it any more.
     pub(super) async fn write(&self, change: Change) -> Answer {
+        self.submit(change, None).await
+    }
+
+    /// Writes what was made up from memory, unless there are more doubts than there were then.
+    pub(super) async fn write_remembered(&self, change: Change, doubts: u64) -> Answer {
+        self.submit(change, Some(doubts)).await
+    }
+
+    /// One more after every write that failed, or whose outcome nobody knows.
+    pub(super) fn doubts(&self) -> u64 {
+        self.shared.doubts.load(Ordering::Acquire)
+    }
+
+    async fn submit(&self, change: Change, doubts: Option<u64>) -> Answer {
         let (answer, done) = oneshot::channel();
-        if self.jobs.try_send(Job { change, answer }).is_err() {
+        if self.jobs.try_send(Job { change, doubts, answer }).is_err() {
             let why = "too many operations wait for redis";
             return Err(Unread::Down(Down::Unavailable(why.into())));
         }
@@ -134,6 +155,15 @@ impl Server {
 
 impl Shared {
     async fn carry_out(&self, jobs: Vec<Job>) {
+        let doubts = self.doubts.load(Ordering::Acquire);
+        let is_sure = |job: &Job| job.doubts.is_none_or(|then| then == doubts);
+        let (jobs, unsure): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_sure);
+        for job in unsure {
+            let _ = job.answer.send(Ok(Step::Changed));
+        }
+        if jobs.is_empty() {
+            return;
+        }
         let changes: Vec<_> = jobs.iter().map(|job| &job.change).collect();
         let mut ends = self.send(&changes, Named::Hash(&self.script)).await;
         let unread: Vec<_> =
@@ -151,6 +181,9 @@ impl Shared {
                 End::Answer(answer) => answer,
                 End::NoScript => Err(Unread::Down(Down::Unavailable(why.into()))),
             };
+            if answer.is_err() {
+                self.doubts.fetch_add(1, Ordering::AcqRel);
+            }
             // A caller that went away needs no answer.
             let _ = job.answer.send(answer);
         }

@@ -1,0 +1,136 @@
+//! What this process last committed of each pair, so that the next transaction on it need not read
+//! first.
+//!
+//! What is taken from here to be changed is forgotten with that; only a transaction that is known to
+//! be committed puts it back. So nothing is remembered of a pair whose last transaction failed, was
+//! refused, or ended in a way that nobody knows.
+//!
+//! **Invariant:** what is remembered only ever says yes. An operation that it would refuse is decided
+//! on what the database says, and so is every one beside it in its transaction.
+//! **Invariant:** whoever writes what was remembered has the database compare, in the same
+//! transaction, every page and every life that was believed.
+
+use std::collections::{BTreeMap, HashMap};
+
+use keybaton_messages::{Incarnation, NodeId, PairId};
+use parking_lot::Mutex;
+
+use crate::journals::book::{Book, Page};
+use crate::journals::redb::pairs::{Corrupt, PairState};
+use crate::journals::wanted::Wanted;
+use crate::limits::{MEMORY_REST_DOUBLINGS_MAX, PAIRS_IN_MEMORY_MAX};
+
+/// Pairs as this process last committed them, and lives as it last saw them.
+#[derive(Default)]
+pub(super) struct Memory(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    kept: HashMap<PairId, Kept>,
+    lives: HashMap<NodeId, Incarnation>,
+    /// How many doubts the database had given when all of this was true.
+    doubts: u64,
+    /// Comparisons lost in a row.
+    losses: u32,
+    /// Transactions that are still to be read before what is remembered is believed again.
+    rest: u32,
+}
+
+/// One pair, as it was committed.
+struct Kept {
+    seen: i64,
+    state: PairState,
+    head: Option<Vec<u8>>,
+    events: Vec<String>,
+}
+
+/// All that some operations need.
+pub(super) struct Taken {
+    pub(super) pages: BTreeMap<PairId, Result<Page, Corrupt>>,
+    /// Whoever writes, and whoever holds a grant on one of the pages. All of them are to be
+    /// compared.
+    pub(super) lives: HashMap<NodeId, Incarnation>,
+}
+
+impl Memory {
+    /// What the operations need, if all of it is remembered and nothing has been in doubt since.
+    pub(super) fn take(&self, wanted: &Wanted, doubts: u64) -> Option<Taken> {
+        let mut inner = self.0.lock();
+        if inner.doubts != doubts {
+            *inner = Inner { doubts, ..Inner::default() };
+        }
+        if wanted.is_beside_pages || !wanted.pairs.iter().all(|pair| inner.kept.contains_key(pair))
+        {
+            return None;
+        }
+        if inner.rest > 0 {
+            inner.rest -= 1;
+            return None;
+        }
+        let mut taken = Taken { pages: BTreeMap::new(), lives: HashMap::new() };
+        for pair in &wanted.pairs {
+            let Kept { seen, state, head, events } = inner.kept.remove(pair)?;
+            let mut page = Page::new(seen, state);
+            page.seen_head = head;
+            page.seen_events = events;
+            taken.pages.insert(pair.clone(), Ok(page));
+        }
+        let pages = taken.pages.values().flatten();
+        let holders = pages.flat_map(|page| page.seen_grants.iter().map(|grant| &grant.node));
+        for node in wanted.writers.iter().chain(holders) {
+            taken.lives.insert(node.clone(), *inner.lives.get(node)?);
+        }
+        Some(taken)
+    }
+
+    /// Nothing is remembered of these pairs.
+    pub(super) fn forget(&self, wanted: &Wanted) {
+        let mut inner = self.0.lock();
+        for pair in &wanted.pairs {
+            inner.kept.remove(pair);
+        }
+    }
+
+    /// Nothing is remembered at all.
+    pub(super) fn forget_all(&self) {
+        let mut inner = self.0.lock();
+        inner.kept.clear();
+        inner.lives.clear();
+    }
+
+    /// Something was not as it was remembered. Where others write to the same pairs all the time,
+    /// reading at once costs less than being told so each time.
+    pub(super) fn was_wrong(&self) {
+        let mut inner = self.0.lock();
+        inner.losses = (inner.losses + 1).min(MEMORY_REST_DOUBLINGS_MAX);
+        inner.rest = (1 << inner.losses) - 2;
+    }
+
+    /// Remembers the pages of a transaction that is known to be committed. `was_right`: it was made
+    /// up from what was remembered.
+    pub(super) fn keep(&self, book: Book, was_right: bool) {
+        let mut inner = self.0.lock();
+        if was_right {
+            inner.losses = 0;
+        }
+        for (node, life) in book.lives {
+            let is_other = inner.lives.insert(node, life).is_some_and(|known| known != life);
+            if is_other {
+                // Grants of the life that has ended are gone without a trace on their pages.
+                inner.kept.clear();
+            }
+        }
+        for (pair, page) in book.pages {
+            let Ok(page) = page else { continue };
+            if !page.is_touched {
+                continue;
+            }
+            if inner.kept.len() >= PAIRS_IN_MEMORY_MAX {
+                inner.kept.clear();
+            }
+            let (seen, head) = (page.seen + 1, page.next_head.or(page.seen_head));
+            let events = page.next_events.unwrap_or(page.seen_events);
+            inner.kept.insert(pair, Kept { seen, state: page.state, head, events });
+        }
+    }
+}
