@@ -9,5 +9,9 @@ fn main() -> Result<()> {
     // Cargo names the compiler; a newer one is another build anyway.
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let said = Command::new(compiler).arg("--version").output()?;
-    writeln!(out, "cargo:rustc-env=KEYBATON_COMPILER={}", String::from_utf8_lossy(&said.stdout).trim())
+    writeln!(
+        out,
+        "cargo:rustc-env=KEYBATON_COMPILER={}",
+        String::from_utf8_lossy(&said.stdout).trim()
+    )
 }

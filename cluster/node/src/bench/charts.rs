@@ -54,7 +54,11 @@ struct Series {
 ///
 /// # Errors
 /// When a chart cannot be drawn.
-pub fn draw(sightings: &[Sighting], figures: &Figures, cases: &[CaseSummary]) -> Result<Vec<Chart>> {
+pub fn draw(
+    sightings: &[Sighting],
+    figures: &Figures,
+    cases: &[CaseSummary],
+) -> Result<Vec<Chart>> {
     let all = [
         ("spectrum", "How long each figure takes, by percentile", spectrum(figures)),
         ("holders", "Holders of the old version after its end was committed", holders(sightings)),
@@ -103,7 +107,13 @@ fn spectrum(figures: &Figures) -> Option<Plan> {
         y: "",
         x_is_log: true,
         y_is_log: true,
-        x_label: |x| format!("{:.5}", 100.0 - 100.0 / x).trim_end_matches('0').trim_end_matches('.').to_owned() + "%",
+        x_label: |x| {
+            format!("{:.5}", 100.0 - 100.0 / x)
+                .trim_end_matches('0')
+                .trim_end_matches('.')
+                .to_owned()
+                + "%"
+        },
         y_label: shown,
         lines,
     })
@@ -114,14 +124,16 @@ fn holders(sightings: &[Sighting]) -> Option<Plan> {
     let mut counted: Vec<_> = counted.filter_map(|it| Some((drain(it)?, it))).collect();
     counted.sort_by_key(|(drain, _)| *drain);
     let middle = counted.get(counted.len().checked_sub(1)? / 2)?.1.number;
-    let line = |it: &Sighting, width, colour, name: &str, of: fn(&super::sighting::Count) -> u64| {
-        let from = it.committed.unwrap_or_default();
-        let every = it.curve.len().div_ceil(CURVE_POINTS);
-        let kept = it.curve.iter().step_by(every).chain(it.curve.last());
-        let points = kept.map(|count| (millis(count.at.saturating_sub(from)), of(count) as f64));
-        let is_dots = false;
-        Series { name: name.into(), points: points.collect(), width, is_dots, colour }
-    };
+    let line =
+        |it: &Sighting, width, colour, name: &str, of: fn(&super::sighting::Count) -> u64| {
+            let from = it.committed.unwrap_or_default();
+            let every = it.curve.len().div_ceil(CURVE_POINTS);
+            let kept = it.curve.iter().step_by(every).chain(it.curve.last());
+            let points =
+                kept.map(|count| (millis(count.at.saturating_sub(from)), of(count) as f64));
+            let is_dots = false;
+            Series { name: name.into(), points: points.collect(), width, is_dots, colour }
+        };
     let others = counted.iter().filter(|(_, it)| it.number != middle);
     let mut lines: Vec<_> = others.map(|(_, it)| line(it, 1, 7, "", |count| count.old)).collect();
     let (_, it) = counted.iter().find(|(_, it)| it.number == middle)?;
@@ -141,9 +153,7 @@ fn holders(sightings: &[Sighting]) -> Option<Plan> {
 fn by_holders(sightings: &[Sighting]) -> Option<Plan> {
     let counted = sightings.iter().filter(|it| !it.is_warm_up);
     let points: Vec<_> = counted
-        .filter_map(|it| {
-            Some((it.holders_at_close as f64, millis(overhead(it)?.us()).max(MS_MIN)))
-        })
+        .filter_map(|it| Some((it.holders_at_close as f64, millis(overhead(it)?.us()).max(MS_MIN))))
         .collect();
     (!points.is_empty()).then(|| Plan {
         x: "holders when the old version was closed",
@@ -196,9 +206,7 @@ impl Plan {
         let (bottom, top) = span(all().map(|point| point.1), self.y_is_log);
         // The axes differ in their types: each pair is a chart of its own.
         match (self.x_is_log, self.y_is_log) {
-            (true, true) => {
-                self.on(area, (left..right).log_scale(), (bottom..top).log_scale())
-            }
+            (true, true) => self.on(area, (left..right).log_scale(), (bottom..top).log_scale()),
             (true, false) => self.on(area, (left..right).log_scale(), bottom..top),
             (false, true) => self.on(area, left..right, (bottom..top).log_scale()),
             (false, false) => self.on(area, left..right, bottom..top),
@@ -265,9 +273,8 @@ fn text(fault: impl std::fmt::Display) -> Box<dyn std::error::Error + Send + Syn
 
 /// From the smallest to the largest with a little room, never empty; a plain axis begins at zero.
 fn span(values: impl Iterator<Item = f64>, is_log: bool) -> (f64, f64) {
-    let (low, high) = values.fold((f64::INFINITY, 0.0_f64), |(low, high), value| {
-        (low.min(value), high.max(value))
-    });
+    let (low, high) = values
+        .fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
     match is_log {
         true if low.is_finite() => (low / 1.3, high.max(low) * 1.6),
         true => (MS_MIN, 1.0),
@@ -304,7 +311,9 @@ mod tests {
         let words = [&["drain", "99%"][..], &["old version, median"], &["holders when the old"]];
         for (chart, words) in charts.iter().zip(words) {
             assert!(chart.svg.starts_with("<svg"), "{}", chart.svg);
-            words.iter().for_each(|word| assert!(chart.svg.contains(word), "{}: {word}", chart.name));
+            words
+                .iter()
+                .for_each(|word| assert!(chart.svg.contains(word), "{}: {word}", chart.name));
         }
     }
 

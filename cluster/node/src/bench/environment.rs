@@ -55,9 +55,8 @@ impl Environment {
     /// # Errors
     /// When the disk cannot be written.
     pub fn look(dir: &Path) -> anyhow::Result<Self> {
-        let text = |path: &str| {
-            std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
-        };
+        let text =
+            |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
         let cpuinfo = text("/proc/cpuinfo").unwrap_or_default();
         Ok(Self {
             commit: commit(),

@@ -149,7 +149,11 @@ impl What {
         }
         let (figure, part) = name.split_once('.').unwrap_or((name, ""));
         let Some(figure) = FIGURES.into_iter().find(|known| *known == figure) else {
-            bail!("{name:?} is not known; there are {} and {}", FIGURES.join(", "), COUNTS.join(", "))
+            bail!(
+                "{name:?} is not known; there are {} and {}",
+                FIGURES.join(", "),
+                COUNTS.join(", ")
+            )
         };
         let percentile = SHOWN.into_iter().find(|(_, shown)| *shown == part);
         match (part, percentile) {

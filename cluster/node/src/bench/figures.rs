@@ -102,9 +102,10 @@ pub fn drain(it: &Sighting) -> Option<Value> {
 /// The longest remaining step at the closing.
 pub fn floor(it: &Sighting) -> Option<Value> {
     let closed = it.closed.filter(|_| it.committed.is_some())?;
-    let open = it.tasks.iter().filter(|task| {
-        task.began <= closed && task.ended.is_none_or(|ended| ended > closed)
-    });
+    let open = it
+        .tasks
+        .iter()
+        .filter(|task| task.began <= closed && task.ended.is_none_or(|ended| ended > closed));
     let remaining = open.map(|task| span(closed, task.ended, it.looked));
     let longest = remaining.max_by_key(|value| (value.us(), value.is_censored()));
     Some(longest.unwrap_or(Value::Exact(0)))
@@ -116,9 +117,7 @@ pub fn overhead(it: &Sighting) -> Option<Value> {
     Some(match (drain, floor) {
         (Value::Exact(drain), floor) => Value::Exact(drain.saturating_sub(floor.us())),
         // Every step has ended and somebody still holds the version.
-        (Value::AtLeast(drain), Value::Exact(floor)) => {
-            Value::AtLeast(drain.saturating_sub(floor))
-        }
+        (Value::AtLeast(drain), Value::Exact(floor)) => Value::AtLeast(drain.saturating_sub(floor)),
         // A step goes on: nothing is known of what comes after it.
         (Value::AtLeast(_), Value::AtLeast(_)) => Value::AtLeast(0),
     })

@@ -158,8 +158,8 @@ fn histogram(
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
     use hdrhistogram::serialization::Deserializer;
+    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     use super::super::sighting::{Count, TaskSighting};
     use super::*;
@@ -194,13 +194,17 @@ mod tests {
         let read = |name: &str| std::fs::read_to_string(out.path().join(name)).expect("a file");
         let (rotations, tasks) = (read("rotations.csv"), read("tasks.csv"));
         let row = rotations.lines().nth(1).expect("a row");
-        assert_eq!(row.split(',').count(), rotations.lines().next().expect("a head").split(',').count());
+        assert_eq!(
+            row.split(',').count(),
+            rotations.lines().next().expect("a head").split(',').count()
+        );
         assert!(row.ends_with("2.500,0,1.990,0,0.510,0,5.500,1"), "{row}");
         assert_eq!(tasks.lines().nth(1), Some("4,0,1,1,swapped,0.100,3.000,3.250,2.250,0,0.250,0"));
         assert_eq!(tasks.lines().nth(2), Some("4,0,2,1,censored,0.100,3.000,,8.000,1,6.000,1"));
         assert_eq!(read("holders.csv").lines().nth(1), Some("4,1.020,2,0"));
         let log = std::fs::read(out.path().join("pause.hlog")).expect("a log");
-        let entries: Vec<_> = IntervalLogIterator::new(&log).map(|it| it.expect("an entry")).collect();
+        let entries: Vec<_> =
+            IntervalLogIterator::new(&log).map(|it| it.expect("an entry")).collect();
         let encoded = entries.iter().find_map(|entry| match entry {
             LogEntry::Interval(interval) => Some(interval.encoded_histogram()),
             _ => None,

@@ -30,7 +30,9 @@ pub struct Load {
 impl Load {
     fn rng(&self, what: u64, number: u32, step: u64) -> StdRng {
         let agent = self.seed.wrapping_mul(0x0100_0000_01b3).wrapping_add(u64::from(number));
-        StdRng::seed_from_u64(agent ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ what.rotate_left(32))
+        StdRng::seed_from_u64(
+            agent ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ what.rotate_left(32),
+        )
     }
 
     /// Whether the agent keeps its key from step to step.
@@ -89,7 +91,8 @@ mod tests {
 
     #[test]
     fn an_agents_steps_depend_on_seed_agent_and_step_alone() {
-        let steps = |seed| (0..200).map(|n| load(seed).stop(n % 20, u64::from(n))).collect::<Vec<_>>();
+        let steps =
+            |seed| (0..200).map(|n| load(seed).stop(n % 20, u64::from(n))).collect::<Vec<_>>();
         assert_eq!(steps(1), steps(1));
         assert_ne!(steps(1), steps(2));
         let streams = (0..1000).filter(|n| matches!(load(1).stop(*n, 3), Stop::Stream { .. }));

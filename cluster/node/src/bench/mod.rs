@@ -40,5 +40,5 @@ mod summary;
 mod table;
 mod times;
 
-pub use options::{BenchCommand, DrainArgs};
+pub use options::BenchCommand;
 pub use run::run;

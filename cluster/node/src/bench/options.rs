@@ -165,9 +165,9 @@ fn share(text: &str) -> Result<f64, String> {
 fn rate(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix("/s").unwrap_or(text);
     let rate: f64 = number.parse().map_err(|_| format!("{text:?} is no rate; write 50 or 50/s"))?;
-    if rate > 0.0 && rate <= 100_000.0 {
+    if (0.001..=100_000.0).contains(&rate) {
         Ok(rate)
     } else {
-        Err("a rate is above 0 and at most 100000 a second".into())
+        Err("a rate is between 0.001 and 100000 a second".into())
     }
 }

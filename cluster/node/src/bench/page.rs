@@ -42,7 +42,8 @@ pre{overflow-x:auto;background:var(--faint);padding:.6rem;border-radius:.3rem;fo
 
 /// The whole page.
 pub fn write(summary: &Summary, charts: &[Chart]) -> String {
-    let mut page = String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    let mut page =
+        String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     page.push_str("<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n");
     page.push_str("<title>Drain latency under load</title>\n<style>");
     page.push_str(STYLE);
@@ -74,7 +75,11 @@ fn opening(page: &mut String, summary: &Summary) {
         "<p>How long it takes to move {} running agents of {} from one provider key to the next, \
          over {} rotations, and what the provider's ledger says of every call meanwhile.</p>",
         load.tasks,
-        if load.tenants == 1 { "one tenant".to_owned() } else { format!("{} tenants", load.tenants) },
+        if load.tenants == 1 {
+            "one tenant".to_owned()
+        } else {
+            format!("{} tenants", load.tenants)
+        },
         summary.confidence.rotations,
     );
     let (class, word) = match summary.verdict.verdict {
@@ -83,10 +88,16 @@ fn opening(page: &mut String, summary: &Summary) {
     };
     add!(page, "<p class=\"big {class}\">{word}</p>");
     if summary.interrupted {
-        add!(page, "<p class=\"big\">The run was ended before its time; this is what was measured by then.</p>");
+        add!(
+            page,
+            "<p class=\"big\">The run was ended before its time; this is what was measured by then.</p>"
+        );
     }
     if !summary.environment.optimised {
-        add!(page, "<p class=\"big broken\">Built without optimisation: the times say nothing.</p>");
+        add!(
+            page,
+            "<p class=\"big broken\">Built without optimisation: the times say nothing.</p>"
+        );
     }
     add!(page, "<div class=\"cards\">");
     for name in ["drain", "overhead", "pause"] {
@@ -95,7 +106,11 @@ fn opening(page: &mut String, summary: &Summary) {
             if let Some(ms) = figure.percentiles_ms.get(percentile) {
                 let is_bound = figure.lower_bounds.iter().any(|bound| bound == percentile);
                 let mark = if is_bound { "&ge; " } else { "" };
-                add!(page, "<div><b>{mark}{}</b><span>{name} {percentile}</span></div>", shown(*ms));
+                add!(
+                    page,
+                    "<div><b>{mark}{}</b><span>{name} {percentile}</span></div>",
+                    shown(*ms)
+                );
             }
         }
     }
@@ -188,7 +203,8 @@ fn cases(page: &mut String, summary: &Summary) {
          <b>restart</b>: the agents are killed, the old key is revoked, they begin again with the \
          new one. Harmed is an agent that lost its work.</p>"
     );
-    let names = ["", "wait", "agents", "harmed", "refused", "interrupted", "steps lost", "time lost"];
+    let names =
+        ["", "wait", "agents", "harmed", "refused", "interrupted", "steps lost", "time lost"];
     head(page, names.map(str::to_owned).into_iter().chain(["verdict".to_owned()]));
     for case in &summary.comparators {
         let verdict = if case.verdict.verdict == Held::Held { "held" } else { "broken" };
@@ -228,7 +244,9 @@ fn facts(page: &mut String, summary: &Summary) {
     let (it, load, counts) = (&summary.environment, &summary.load, &summary.rotations);
     add!(page, "<h2>How to repeat it</h2>\n<pre>{}</pre>", escaped(&summary.command));
     let optional = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".into());
-    let mib = |kib: Option<u64>| kib.map_or_else(|| "unknown".into(), |kib| format!("{} MiB", kib / 1024));
+    let mib = |kib: Option<u64>| {
+        kib.map_or_else(|| "unknown".into(), |kib| format!("{} MiB", kib / 1024))
+    };
     let facts = [
         ("seed", load.seed.to_string()),
         ("commit", it.commit.clone()),

@@ -66,14 +66,8 @@ impl Recorder {
         let mut place = match self.tasks.entry(task) {
             Entry::Occupied(place) => place.into_ref(),
             Entry::Vacant(place) => {
-                let first = Present {
-                    tenant,
-                    keeps_key,
-                    step,
-                    before: None,
-                    steps: 0,
-                    is_gone: false,
-                };
+                let first =
+                    Present { tenant, keeps_key, step, before: None, steps: 0, is_gone: false };
                 place.insert(first);
                 return;
             }
@@ -124,9 +118,7 @@ impl Recorder {
 
     /// How many tasks are on a version and will use another one.
     pub fn still_on(&self, tenant: u32, version: u32) -> usize {
-        let is_on = |it: &Present| {
-            it.tenant == tenant && it.step.version == version && !it.is_gone
-        };
+        let is_on = |it: &Present| it.tenant == tenant && it.step.version == version && !it.is_gone;
         self.tasks.iter().filter(|task| is_on(task.value())).count()
     }
 

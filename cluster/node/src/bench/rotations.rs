@@ -13,8 +13,8 @@ use keybaton_rotation::{End, Phase};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-use super::super::demo::stage::PROVIDER;
 use super::super::demo::ProviderClass;
+use super::super::demo::stage::PROVIDER;
 use super::limits::{COUNT_AGAIN_AFTER_US, COUNT_EVERY, LOOK_EVERY};
 use super::options::DrainArgs;
 use super::sighting::{Count, Sighting};

@@ -83,13 +83,14 @@ async fn drain_bench(mut args: DrainArgs) -> anyhow::Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
     let listening = tokio::spawn(listen(stop.clone(), progress.bar.clone()));
     let began = SystemTime::now();
-    let kept = with_keybaton(&args, &progress, stop, stopped).await?;
+    let mut kept = with_keybaton(&args, &progress, stop, stopped).await?;
     environment.note_use();
     // From here on nothing is lost by being killed.
     listening.abort();
     let cases = compare(&args, &progress, kept.interrupted).await?;
     progress.bar.finish_and_clear();
-    let interrupted = kept.interrupted || cases.is_none();
+    kept.interrupted |= cases.is_none();
+    let interrupted = kept.interrupted;
     let figures = Figures::of(&kept.sightings);
     let cases = cases.unwrap_or_default();
     let lasted = kept.lasted;
@@ -200,7 +201,7 @@ async fn with_keybaton(
         let _walk = progress.walk(Duration::ZERO, progress.keybaton);
         let rotations = schedule.run(&stage, stopped, |it| progress.tell(it));
         tokio::select! {
-            sightings = rotations => Ok(sightings),
+            sightings = rotations => Ok::<_, anyhow::Error>(sightings),
             failed = population.arrive(&stage) => {
                 failed.map(|()| Vec::new()).context("agents cannot arrive any more")
             }
@@ -249,9 +250,8 @@ fn counts(
     sightings: &[Sighting],
     steps: u64,
 ) -> (RotationCounts, LoadSummary) {
-    let count = |is_it: fn(&Sighting) -> bool| {
-        sightings.iter().filter(|it| is_it(it)).count() as u64
-    };
+    let count =
+        |is_it: fn(&Sighting) -> bool| sightings.iter().filter(|it| is_it(it)).count() as u64;
     let started = count(|it| it.ended != "not started");
     let rotated = count(|it| it.ended == "rotated");
     let rotations = RotationCounts {
@@ -359,7 +359,10 @@ fn summarize(
          on this machine's loopback"
             .to_owned(),
         "agents, node and provider share the processor".to_owned(),
-        format!("the old key is kept {} after the promotion", shown(args.overlap.as_secs_f64() * 1e3)),
+        format!(
+            "the old key is kept {} after the promotion",
+            shown(args.overlap.as_secs_f64() * 1e3)
+        ),
     ];
     if args.servers.is_some() {
         simulated.push("the servers of the stores run on the same machine".to_owned());

@@ -153,7 +153,8 @@ mod tests {
         let values = |n: u64| (0..n).map(|i| 1000 + (i * 37) % 500).collect::<Vec<_>>();
         let few = median_interval(&values(10), 1).expect("enough");
         let many = median_interval(&values(400), 1).expect("enough");
-        assert!(few.low_ms <= 1.25 && few.high_ms >= 1.2, "{few:?}");
+        // The values are 1000, 1037 ... 1333 us.
+        assert!(few.low_ms <= 1.148 && few.high_ms >= 1.148, "{few:?}");
         assert!(many.high_ms - many.low_ms < few.high_ms - few.low_ms);
         assert_eq!(median_interval(&values(10), 1), Some(few), "from the seed");
         assert_eq!(median_interval(&[1], 1), None);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::environment::Environment;
 use super::figures::{CENSORING, DEFINITIONS, Figures, overhead, pause, revoke_lag, swap};
 use super::limits::{RESAMPLES, ROTATIONS_FOR_CONFIDENCE};
-use super::sighting::Sighting;
+use super::sighting::{Sighting, TaskSighting};
 use super::spread::{Interval, SHOWN, Spread, Value, median_interval};
 use super::times::millis;
 
@@ -223,11 +223,8 @@ pub fn censoring() -> &'static str {
 impl Figure {
     /// Of these values.
     pub fn of(spread: &Spread) -> Self {
-        let mut figure = Self {
-            n: spread.len() as u64,
-            censored: spread.censored() as u64,
-            ..Self::default()
-        };
+        let mut figure =
+            Self { n: spread.len() as u64, censored: spread.censored() as u64, ..Self::default() };
         for (thousandths, name) in SHOWN {
             let Some(value) = spread.at(thousandths) else { continue };
             figure.percentiles_ms.insert(name.to_owned(), millis(value.us()));
@@ -265,7 +262,7 @@ pub fn confidence(sightings: &[Sighting], seed: u64) -> Confidence {
     let of_rotations = |figure: fn(&Sighting) -> Option<Value>| {
         counted.iter().filter_map(|it| figure(it)).map(Value::us).collect::<Vec<_>>()
     };
-    let of_tasks = |figure: fn(&Sighting, &_) -> Option<Value>, thousandths| {
+    let of_tasks = |figure: fn(&Sighting, &TaskSighting) -> Option<Value>, thousandths| {
         let own = |it: &&Sighting| {
             let values = it.tasks.iter().filter_map(|task| figure(it, task));
             Spread::of(values).at(thousandths)
@@ -281,9 +278,9 @@ pub fn confidence(sightings: &[Sighting], seed: u64) -> Confidence {
         ("pause.p50", of_tasks(pause, 500)),
         ("pause.p99", of_tasks(pause, 990)),
     ];
-    let intervals = all.into_iter().filter_map(|(name, values)| {
-        Some((name.to_owned(), median_interval(&values, seed)?))
-    });
+    let intervals = all
+        .into_iter()
+        .filter_map(|(name, values)| Some((name.to_owned(), median_interval(&values, seed)?)));
     Confidence {
         rotations: counted.len() as u64,
         enough: counted.len() >= ROTATIONS_FOR_CONFIDENCE,

@@ -169,16 +169,16 @@ fn cases(summary: &Summary) -> Table {
 }
 
 fn verdict(out: &mut impl Write, summary: &Summary) -> std::io::Result<()> {
-    const SHOWN: usize = 5;
+    const LISTED: usize = 5;
     let counts: Vec<_> = summary.counts.iter().map(|(name, n)| format!("{n} {name}")).collect();
     let verdict = &summary.verdict;
     let word = if verdict.verdict == keybaton_oracle::Held::Held { "HELD" } else { "BROKEN" };
     writeln!(out, "verdict of the provider's ledger: {word} ({})", counts.join(", "))?;
-    for violation in verdict.violations.iter().take(SHOWN) {
+    for violation in verdict.violations.iter().take(LISTED) {
         writeln!(out, "  {}: {}", violation.rule, violation.what)?;
     }
-    if verdict.violations.len() > SHOWN {
-        writeln!(out, "  and {} more, all in summary.json", verdict.violations.len() - SHOWN)?;
+    if verdict.violations.len() > LISTED {
+        writeln!(out, "  and {} more, all in summary.json", verdict.violations.len() - LISTED)?;
     }
     Ok(())
 }
