@@ -136,7 +136,15 @@ fn a_run_that_is_interrupted_keeps_what_was_measured() {
     let mut running = start(
         ["bench", "drain", "--tasks", "10", "--step-dist", "fixed:50ms", "--every", "200ms"]
             .into_iter()
-            .chain(["--rotations", "5000", "--warmup", "0", "--no-report", "--out", &shown]),
+            .chain([
+                "--rotations",
+                "5000",
+                "--warmup",
+                "0",
+                "--no-report",
+                "--out",
+                shown.as_str(),
+            ]),
     );
     running.line(|line| line.contains("rotation 2 ")).expect("two rotations");
     let pid = running.pid().to_string();
@@ -163,7 +171,15 @@ fn a_condition_that_is_true_fails_the_run_and_a_senseless_one_is_refused() {
         plain_run(
             ["bench", "drain", "--tasks", "5", "--step-dist", "fixed:20ms", "--every", "50ms"]
                 .into_iter()
-                .chain(["--rotations", "1", "--warmup", "0", "--no-report", "--out", &shown])
+                .chain([
+                    "--rotations",
+                    "1",
+                    "--warmup",
+                    "0",
+                    "--no-report",
+                    "--out",
+                    shown.as_str(),
+                ])
                 .chain(["--fail-if", condition]),
         )
     };

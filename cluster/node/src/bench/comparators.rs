@@ -24,7 +24,7 @@ use super::super::demo::ProviderClass;
 use super::super::demo::agents::{Errand, visit};
 use super::super::demo::naive::{Administration, FoundKey, Issued, idem, line, pair_line, result};
 use super::super::demo::stage::{PROVIDER, Vendor};
-use super::limits::{AFTERMATH_STEPS, CLOCK_WAITS_S, POLL_EVERY_S};
+use super::limits::{AFTERMATH_STEPS, CLOCK_WAITS_S, POLL_EVERY_S, TRIES};
 use super::load::Load;
 use super::options::{Comparator, DrainArgs};
 use super::summary::CaseSummary;
@@ -254,26 +254,15 @@ impl Agent {
     }
 
     async fn work(&self, entries: &mut Vec<Value>) -> &'static str {
-        let keeps_key = self.load.keeps_key(self.number);
-        let mut found: Option<(FoundKey, Instant)> = None;
+        let mut found = None;
         for step in 0.. {
-            // One that keeps its key found it when it began, as a client object does that is built
-            // once; when polling, it looks again after its time. The others look before each call.
-            let is_fresh = found.as_ref().is_some_and(|(_, since)| {
-                let may_keep = |after| since.elapsed() < after;
-                keeps_key && self.reads_again_after.is_none_or(may_keep)
-            });
-            if !is_fresh {
-                let key = FoundKey::new(self.http.clone(), &self.shared.place.load());
-                let Some(key) = key else { return "failed" };
-                found = Some((key, Instant::now()));
-            }
-            let Some((caller, _)) = &found else { return "failed" };
             let idem = idem(&self.key, step);
-            let (base_url, task) = (self.shared.base_url.as_str(), &self.key);
-            let errand = Errand { base_url, task, step, idem: &idem };
-            if visit(caller, &errand, self.load.stop(self.number, step)).await.is_err() {
-                return "failed";
+            let mut tries = 0;
+            while !self.step(step, &idem, &mut found).await {
+                tries += 1;
+                if tries >= TRIES {
+                    return "failed";
+                }
             }
             entries.push(result(step, &idem));
             if self.shared.is_closing.load(Ordering::Relaxed) {
@@ -282,4 +271,26 @@ impl Agent {
         }
         "done"
     }
+
+    /// One try of one step, under the key that the agent has or finds.
+    async fn step(&self, step: u64, idem: &str, found: &mut Option<Found>) -> bool {
+        // One that keeps its key found it when it began, as a client object does that is built
+        // once; when polling, it looks again after its time. The others look before each call.
+        let may_keep =
+            |it: &Found| self.reads_again_after.is_none_or(|after| it.since.elapsed() < after);
+        if !self.load.keeps_key(self.number) || !found.as_ref().is_some_and(may_keep) {
+            let key = FoundKey::new(self.http.clone(), &self.shared.place.load());
+            *found = key.map(|key| Found { key, since: Instant::now() });
+        }
+        let Some(Found { key, .. }) = found else { return false };
+        let (base_url, task) = (self.shared.base_url.as_str(), &self.key);
+        let errand = Errand { base_url, task, step, idem };
+        visit(key, &errand, self.load.stop(self.number, step)).await.is_ok()
+    }
+}
+
+/// A key, and when it was found.
+struct Found {
+    key: FoundKey,
+    since: Instant,
 }

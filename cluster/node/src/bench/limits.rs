@@ -67,3 +67,7 @@ pub const CLOCK_WAITS_S: [u64; 11] = [0, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600]
 /// How often agents look for a new key when they poll, in seconds; the old one is revoked that
 /// long after the new one was put there.
 pub const POLL_EVERY_S: [u64; 5] = [1, 5, 15, 60, 300];
+
+/// Tries of a step by an agent of a comparator: clients of providers repeat a call whose connection
+/// broke, so a call that is cut costs an agent its work only when the second one is refused.
+pub const TRIES: u32 = 2;

@@ -79,7 +79,8 @@ impl Stage {
         };
         let builder = Node::builder(dir.path().join("node"))
             .provider(PROVIDER, provider(&vendor, args.provider_class)?, policy(args))
-            .program(agent);
+            .program(agent)
+            .without_status_socket();
         let tenants = tenants(args);
         let node = start_on(builder, &args.stores, &tenants).await?;
         stream::iter(&tenants)
