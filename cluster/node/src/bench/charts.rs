@@ -13,7 +13,7 @@ use super::figures::{Figures, drain, overhead};
 use super::sighting::Sighting;
 use super::spread::Spread;
 use super::summary::CaseSummary;
-use super::times::{millis, shown};
+use super::times::{millis, tick};
 
 /// Small, with large letters: it is read on a phone, scaled to its width.
 const SIZE: (u32, u32) = (600, 400);
@@ -114,7 +114,7 @@ fn spectrum(figures: &Figures) -> Option<Plan> {
                 .to_owned()
                 + "%"
         },
-        y_label: shown,
+        y_label: tick,
         lines,
     })
 }
@@ -144,7 +144,7 @@ fn holders(sightings: &[Sighting]) -> Option<Plan> {
         y: "holders",
         x_is_log: false,
         y_is_log: false,
-        x_label: shown,
+        x_label: tick,
         y_label: |y| format!("{y:.0}"),
         lines,
     })
@@ -161,7 +161,7 @@ fn by_holders(sightings: &[Sighting]) -> Option<Plan> {
         x_is_log: false,
         y_is_log: true,
         x_label: |x| format!("{x:.0}"),
-        y_label: shown,
+        y_label: tick,
         lines: vec![Series { name: "overhead".into(), points, width: 2, is_dots: true, colour: 0 }],
     })
 }
@@ -192,7 +192,7 @@ fn safety(sightings: &[Sighting], cases: &[CaseSummary]) -> Option<Plan> {
         y: "agents harmed",
         x_is_log: true,
         y_is_log: false,
-        x_label: |x| shown(x * 1e3),
+        x_label: |x| tick(x * 1e3),
         y_label: |y| format!("{y:.0}%"),
         lines,
     })

@@ -48,6 +48,18 @@ pub fn shown(ms: f64) -> String {
     }
 }
 
+/// Milliseconds at an axis: as few digits as say it.
+pub fn tick(ms: f64) -> String {
+    let (value, unit) = match ms {
+        ms if ms < 1e-6 => return "0".to_owned(),
+        ms if ms < 1.0 => (ms * 1e3, "us"),
+        ms if ms < 1e3 => (ms, "ms"),
+        ms => (ms / 1e3, "s"),
+    };
+    let digits = format!("{value:.2}");
+    format!("{} {unit}", digits.trim_end_matches('0').trim_end_matches('.'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +79,12 @@ mod tests {
         for text in ["", "s", "2 weeks", "-1s", "1.2.3s", "1e400", "nan"] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_axis_has_short_labels() {
+        let all = [0.0, 0.01, 1.0, 100.0, 1500.0, 600_000.0].map(tick);
+        assert_eq!(all, ["0", "10 us", "1 ms", "100 ms", "1.5 s", "600 s"]);
     }
 
     #[test]
