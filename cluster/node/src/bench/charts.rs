@@ -182,7 +182,8 @@ fn safety(sightings: &[Sighting], cases: &[CaseSummary]) -> Option<Plan> {
     }
     let dead = |it: &Sighting| {
         let end = it.acknowledged.or(it.emptied)?;
-        Some(((end.checked_sub(it.committed?)?) as f64 / 1e6, 0.0))
+        let took = end.checked_sub(it.committed?)?;
+        Some((took as f64 / 1e6, 0.0))
     };
     let ours = sightings.iter().filter(|it| !it.is_warm_up).filter_map(dead);
     let points: Vec<_> = ours.map(|(x, y)| (x.max(WAIT_MIN), y)).collect();

@@ -74,7 +74,8 @@ async fn drain_bench(mut args: DrainArgs) -> anyhow::Result<ExitCode> {
     let _servers = match args.servers {
         None => None,
         Some(_) => {
-            let servers = Servers::start(&mut args.stores, &stage::tenants(&args))?;
+            let tenants = stage::tenants(&args);
+            let servers = Servers::start(&mut args.stores, &tenants)?;
             note(&format!("started {}", servers.names()));
             Some(servers)
         }
