@@ -13,28 +13,29 @@ pub fn draw(counts: &[Count], from: u64, to: u64) -> Vec<String> {
     if counts.len() < 2 || to <= from {
         return Vec::new();
     }
-    let mut rows = vec![vec![' '; WIDTH]; HEIGHT];
     let row_of = |holders: u64| {
         let filled = (holders * (HEIGHT as u64 - 1)).div_ceil(highest);
         HEIGHT - 1 - usize::try_from(filled).unwrap_or(HEIGHT - 1).min(HEIGHT - 1)
     };
-    for column in 0..WIDTH {
-        let at = from + (to - from) * column as u64 / (WIDTH as u64 - 1);
+    let columns: Vec<_> = (0..WIDTH as u64)
+        .map(|column| from + (to - from) * column / (WIDTH as u64 - 1))
         // A count holds until the next one.
-        let Some(count) = counts.iter().rev().find(|it| it.at <= at).or(counts.first()) else {
-            continue;
-        };
-        rows[row_of(count.new)][column] = '·';
-        rows[row_of(count.old)][column] = '█';
-    }
+        .filter_map(|at| counts.iter().rev().find(|it| it.at <= at).or(counts.first()))
+        .map(|count| (row_of(count.old), row_of(count.new)))
+        .collect();
     let mut lines = Vec::new();
-    for (place, row) in rows.iter().enumerate() {
+    for place in 0..HEIGHT {
         let label = match place {
             0 => highest.to_string(),
             place if place == HEIGHT - 1 => "0".to_owned(),
             _ => String::new(),
         };
-        lines.push(format!("{label:>7} │{}", row.iter().collect::<String>()));
+        let mark = |&(old, new): &(usize, usize)| match place {
+            place if place == old => '█',
+            place if place == new => '·',
+            _ => ' ',
+        };
+        lines.push(format!("{label:>7} │{}", columns.iter().map(mark).collect::<String>()));
     }
     lines.push(format!("{:>7} └{}", "", "─".repeat(WIDTH)));
     let end = shown(millis(to - from));
