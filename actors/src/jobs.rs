@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use backon::Retryable;
 use futures::FutureExt;
-use keybaton_messages::{Label, PairId, ProviderKeyId, Rev, SecretVersion, Timestamp, Version};
-use keybaton_ports::{Denial, Refusal, Witness, crash_point};
+use keybaton_messages::{Label, PairId, ProviderKeyId, SecretVersion, Timestamp, Version};
+use keybaton_ports::{Denial, Generation, Refusal, Witness, crash_point};
 use keybaton_rotation::{Class, Effect, Health, Input, PairRecord};
 use ractor::ActorRef;
 use tracing::Instrument;
@@ -42,7 +42,8 @@ pub(crate) fn start(
         Effect::Witness => {
             if let Some(record) = record {
                 let (rev, epoch, active) = (record.rev, record.epoch, record.active);
-                let witness = Witness { rev, epoch, active };
+                let journal = Some(Generation::of(&shared.ports.deployment));
+                let witness = Witness { rev, epoch, active, journal };
                 job.detach(move |job| async move { job.witness(witness).await });
             }
         }
@@ -160,20 +161,37 @@ impl Job {
     }
 
     /// A journal that was restored to an older state knows nothing of the keys that were issued
-    /// since, and would give their labels and versions away once more. The secret store has seen
-    /// them: its witness is written only after the record.
+    /// since, and would give their labels and versions away once more; a journal that is another
+    /// one knows of none. The secret store has seen them: its witness is written only after the
+    /// record.
     async fn demand_newest_record(&self) -> Result<(), Refusal> {
         let Some(witness) = self.shared.ports.secrets.witness(&self.pair).await? else {
             return Ok(());
         };
+        let this = Generation::of(&self.shared.ports.deployment);
+        if let Some(other) = witness.journal.filter(|journal| *journal != this) {
+            let why = format!(
+                "the secret store has seen this pair in the journal {other}, and this one is {this}: \
+                 go on with that one; if it is gone for good, revoke the keys that it knew and \
+                 remove the witness from the secret store, and do not rotate before"
+            );
+            return Err(Refusal::denied(Denial::Corrupt, why));
+        }
         let stored = self.shared.ports.journal.load(&self.pair).await?;
-        let rev = stored.map_or(Rev(0), |stored| stored.record.rev);
-        if witness.rev <= rev {
+        let record = stored.as_ref().map(|stored| &stored.record);
+        if record.is_some_and(|record| !record.is_behind(witness.rev, witness.active)) {
             return Ok(());
         }
+        let own = record.map_or_else(
+            || "no record".to_owned(),
+            |record| {
+                format!("revision {} with no version from {} on", record.rev, record.next_version)
+            },
+        );
+        let seen = witness.active.map_or_else(|| "no version".to_owned(), |it| it.to_string());
         let why = format!(
-            "the journal has revision {rev} of this pair and the secret store has seen {}: the \
-             journal is an older copy; restore the newest one, and do not rotate before",
+            "the journal has {own} of this pair, and the secret store has seen revision {} with \
+             {seen}: the journal is an older copy; restore the newest one, and do not rotate before",
             witness.rev
         );
         Err(Refusal::denied(Denial::Corrupt, why))

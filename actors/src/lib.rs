@@ -10,6 +10,7 @@
 //! | [`scheduler::Scheduler`] | node | when pairs are due |
 //! | [`sweeper::Sweeper`] | node | the pace of looking for burned labels |
 //! | [`audit_shipper::AuditShipper`] | node | shipping sealed audit records |
+//! | [`checkpoint_sweeper::CheckpointSweeper`] | node | deleting checkpoints that nobody needs |
 //!
 //! What must outlive an actor (registry, secrets in memory, fence word, task table) belongs to
 //! [`shared::Shared`].
@@ -20,6 +21,7 @@
 pub mod audit_shipper;
 pub mod broker;
 pub mod broker_actor;
+pub mod checkpoint_sweeper;
 pub mod credential;
 pub mod fence;
 pub mod gauges;

@@ -112,6 +112,17 @@ pub const REST_WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Longest rest at all: more is a mistake, and would overflow the clock.
 pub const REST_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// Checkpoints that wait for their deletion at most. Each task of a full node can have one superseded
+/// and one left by an ended life; what is more is found by a sweep.
+pub const NEEDLESS_CHECKPOINTS_MAX: usize = 2 * TASKS_MAX;
+
+/// How often it is looked for checkpoints of tasks that have ended. What lies there then was missed
+/// because the store or the node went away at that moment; it costs room and nothing else.
+pub const CHECKPOINT_SWEEP_EVERY: Duration = Duration::from_secs(15 * 60);
+
+/// Pause before a sweep that a store refused is tried again: a failover takes half of that.
+pub const CHECKPOINT_SWEEP_AGAIN: Duration = Duration::from_secs(60);
+
 /// Pairs whose audit records travel in one shipment. A shipment is one sync of the sink however
 /// many records it has, and the next ones wait for it.
 pub const PAIRS_PER_SHIPMENT: usize = 512;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
-use keybaton_messages::{DeploymentId, Event, PairId, PairTag, ProviderName, TraceParent};
+use keybaton_messages::{DeploymentId, Event, PairId, PairTag, ProviderName, TaskKey, TraceParent};
 use keybaton_ports::{
-    AuditSink, CheckpointStore, Clock, Entropy, EventBus, FingerprintKey, Journal, NodeLife,
-    Provider, SecretStore, TaskJournal,
+    AuditSink, CheckpointRef, CheckpointStore, Clock, Entropy, EventBus, FingerprintKey, Journal,
+    NodeLife, Provider, SecretStore, TaskJournal,
 };
 use keybaton_rotation::Policy;
 use ractor::{ActorRef, Message};
@@ -20,6 +20,7 @@ use tokio::sync::futures::Notified;
 use crate::audit_shipper::AuditMessage;
 use crate::broker::Broker;
 use crate::broker_actor::BrokerMessage;
+use crate::checkpoint_sweeper::CheckpointMessage;
 use crate::fence::Fence;
 use crate::issue_jobs::IssueJobs;
 use crate::program::Programs;
@@ -145,6 +146,7 @@ pub struct Shared {
     pub scheduler: Inbox<SchedulerMessage>,
     pub sweeper: Inbox<SweeperMessage>,
     pub shipper: Inbox<AuditMessage>,
+    pub checkpoint_sweeper: Inbox<CheckpointMessage>,
 }
 
 impl Shared {
@@ -176,7 +178,13 @@ impl Shared {
             scheduler: Inbox::default(),
             sweeper: Inbox::default(),
             shipper: Inbox::default(),
+            checkpoint_sweeper: Inbox::default(),
         })
+    }
+
+    /// No row will name this checkpoint any more. If nobody hears that, a sweep finds it.
+    pub(crate) fn note_needless(&self, task: &TaskKey, at: CheckpointRef) {
+        self.checkpoint_sweeper.cast(CheckpointMessage::Needless(task.clone(), at));
     }
 
     /// Hands a message to the pair's RotationActor, which is started if need be.

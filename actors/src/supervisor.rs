@@ -1,7 +1,7 @@
 //! The root of a node's actors: starts them, and starts again what breaks.
 //!
 //! ```text
-//! Supervisor ─┬─ BrokerActor, Scheduler, Sweeper, AuditShipper
+//! Supervisor ─┬─ BrokerActor, Scheduler, Sweeper, AuditShipper, CheckpointSweeper
 //!             └─ TenantSupervisor (one per tenant) ─┬─ RotationActor (one per pair)
 //!                                                   └─ TaskActor (one per task)
 //! ```
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::audit_shipper::AuditShipper;
 use crate::broker_actor::BrokerActor;
+use crate::checkpoint_sweeper::CheckpointSweeper;
 use crate::limits::{RESTART_AFTER_MAX, RESTART_AFTER_MIN, RESTART_FORGIVEN_AFTER};
 use crate::rotation_actor::RotationMessage;
 use crate::scheduler::Scheduler;
@@ -51,6 +52,8 @@ pub enum Child {
     Sweeper,
     /// The AuditShipper.
     Shipper,
+    /// The CheckpointSweeper.
+    CheckpointSweeper,
     /// A tenant's supervisor.
     Tenant(TenantId),
 }
@@ -104,7 +107,13 @@ impl Actor for Supervisor {
         (): (),
     ) -> Result<Family, ActorProcessingErr> {
         let mut family = Family::default();
-        for child in [Child::Broker, Child::Sweeper, Child::Shipper, Child::Scheduler] {
+        for child in [
+            Child::Broker,
+            Child::Sweeper,
+            Child::Shipper,
+            Child::Scheduler,
+            Child::CheckpointSweeper,
+        ] {
             self.start(&myself, &mut family, child).await?;
         }
         self.0.supervisor.set(myself.clone());
@@ -218,6 +227,9 @@ impl Supervisor {
             Child::Sweeper => Actor::spawn_linked(None, Sweeper(shared), (), me).await?.0.get_id(),
             Child::Shipper => {
                 Actor::spawn_linked(None, AuditShipper(shared), (), me).await?.0.get_id()
+            }
+            Child::CheckpointSweeper => {
+                Actor::spawn_linked(None, CheckpointSweeper(shared), (), me).await?.0.get_id()
             }
             Child::Tenant(tenant) if family.tenants.contains_key(tenant) => return Ok(()),
             Child::Tenant(tenant) => {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keybaton_messages::{TaskEpoch, TaskKey, Version};
+use keybaton_ports::CheckpointRef;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
@@ -67,6 +68,8 @@ struct Started {
     rev: u64,
     n: u64,
     since_checkpoint: u64,
+    /// The checkpoint that the newest row names, where it lies in a store of its own.
+    checkpoint: Option<CheckpointRef>,
     /// The step was begun and its end is not known.
     cut: bool,
     ended_at: Option<Instant>,

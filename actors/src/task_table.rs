@@ -41,6 +41,8 @@ pub struct TaskEntry {
     cancelled: AtomicBool,
     /// Tries of the present step, also those that ended with a crash of the actor.
     tries: AtomicU32,
+    /// Nobody has ever claimed the task.
+    is_unclaimed: AtomicBool,
     live: Arc<AtomicUsize>,
 }
 
@@ -172,6 +174,7 @@ impl TaskEntry {
             actor: Mutex::default(),
             cancelled: AtomicBool::new(false),
             tries: AtomicU32::new(0),
+            is_unclaimed: AtomicBool::new(false),
             live,
         }
     }
@@ -238,6 +241,16 @@ impl TaskEntry {
     #[must_use]
     pub fn actor(&self) -> Option<ActorRef<TaskMessage>> {
         self.actor.lock().clone()
+    }
+
+    /// The journal says that nobody has ever claimed the task.
+    pub fn note_unclaimed(&self) {
+        self.is_unclaimed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the claim that is about to be made is the task's first one. Says so once.
+    pub(crate) fn is_first_claim(&self) -> bool {
+        self.is_unclaimed.swap(false, Ordering::Relaxed)
     }
 
     /// Counts a try of the present step before it is made, so that a crash is counted too.

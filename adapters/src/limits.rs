@@ -157,5 +157,24 @@ pub const REDIS_BATCH_MAX: usize = 128;
 /// seconds the server is taken to be away, as long as for Postgres.
 pub const REDIS_JOURNAL_ANSWER_MAX: Duration = Duration::from_secs(10);
 
+/// How long a process has a store in Redis to itself without saying so again. A start after a kill
+/// waits so long; a process that is silent for longer has slept, or cannot reach the server.
+pub const REDIS_RESERVE_FOR: Duration = Duration::from_secs(6);
+
+/// How often it says so again: two answers may be lost before the time is over.
+pub const REDIS_RESERVE_LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Pause between two tries to reserve a store.
+pub const REDIS_RESERVE_ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// Tries before one gives up: as many as fit into the time of a note that is not written again, and
+/// as many again for a busy machine.
+pub const REDIS_RESERVE_TRIES_MAX: u32 = 120;
+
+const _: () = assert!(
+    REDIS_RESERVE_ASK_EVERY.as_millis() * REDIS_RESERVE_TRIES_MAX as u128
+        >= 2 * REDIS_RESERVE_FOR.as_millis()
+);
+
 /// Tasks that one question about a list of them names, so that Redis and the answer stay small.
 pub const REDIS_TASKS_PER_QUESTION: usize = 256;

@@ -1,7 +1,7 @@
 //! The table of groups. A new group is one module and one line here.
 
 use crate::figure::Report;
-use crate::{memory, registry, rotation, throughput};
+use crate::{journals, memory, registry, rotation, throughput};
 
 /// Figures that are measured together.
 pub struct Group {
@@ -30,5 +30,10 @@ pub const GROUPS: &[Group] = &[
         name: "throughput",
         about: "rotations and durable steps per second, beside what the store can do",
         run: throughput::run,
+    },
+    Group {
+        name: "journals",
+        about: "commits per second on redb, Postgres, Redis and Valkey, beside the bare stores",
+        run: journals::run,
     },
 ];

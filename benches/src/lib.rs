@@ -7,6 +7,7 @@
 
 pub mod figure;
 pub mod groups;
+pub mod journals;
 pub mod memory;
 pub mod race;
 pub mod registry;

@@ -4,6 +4,7 @@
 mod audit_file;
 mod embedded;
 mod fakes;
+mod page;
 mod postgres;
 mod provider;
 mod redis;

@@ -159,12 +159,12 @@ pub struct Run {
     pub is_struck: bool,
 }
 
-/// Runs it.
+/// Runs it, on stores that these options of the demo choose.
 ///
 /// # Errors
 /// When something other than a verdict came of it, in words.
-pub fn run(case: &Case) -> Result<Run, String> {
-    let place = Place::open(case);
+pub fn run(case: &Case, stores: &[String]) -> Result<Run, String> {
+    let place = Place::open(case, stores);
     let mut is_struck = true;
     for life in 0..LIVES_MAX {
         let none = Vec::new();
@@ -222,17 +222,18 @@ impl Fault {
 }
 
 /// A directory with a simulator that serves it.
-struct Place {
+struct Place<'a> {
     dir: TempDir,
     simulator: SimulatorProcess,
+    stores: &'a [String],
 }
 
-impl Place {
-    fn open(case: &Case) -> Self {
+impl<'a> Place<'a> {
+    fn open(case: &Case, stores: &'a [String]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let args = [case.stage.simulator(), case.simulator].concat();
         let simulator = SimulatorProcess::start(&dir.path().join("provider"), &args);
-        Self { dir, simulator }
+        Self { dir, simulator, stores }
     }
 
     fn data(&self) -> String {
@@ -245,6 +246,7 @@ impl Place {
         let mut args = vec!["demo", "--data-dir", &data, "--tasks", AGENTS, "-o", "json"];
         args.extend(["--simulator", self.simulator.url(), "--simulator-dir", &provider]);
         args.extend(case.stage.demo());
+        args.extend(self.stores.iter().map(String::as_str));
         let scripts: Vec<_> = faults.iter().map(ToString::to_string).collect();
         let scripts = scripts.join(",");
         let variables =

@@ -5,7 +5,9 @@
 //! as many more as it takes to end. The oracle judges the whole.
 
 mod case;
+mod matrix;
 mod plan;
 mod points;
 mod proof;
 mod sources;
+mod stores;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use keybaton_evidence::{Evidence, Mutant, budget, command, is_long_form};
@@ -13,7 +13,7 @@ use crate::case::{Case, Fault, Run, run};
 use crate::plan::{Pairs, kills, mutants, others};
 
 /// Runs at the same time; each is two processes that mostly wait.
-const AT_ONCE: usize = 6;
+pub const AT_ONCE: usize = 6;
 
 /// Runs that are always made beside one kill at every point: three of each other kind.
 const SAMPLE: usize = 15;
@@ -25,7 +25,10 @@ const ATTEMPTS_MAX: usize = 3;
 const SEED: u64 = 20_261_121;
 
 /// The environment variable that asks for one run alone, by its name.
-const ONE_CASE: &str = "KEYBATON_CRASH_CASE";
+pub const ONE_CASE: &str = "KEYBATON_CRASH_CASE";
+
+/// Whoever has it may start processes; a machine has cores for one proof at a time.
+pub static TURN: Mutex<()> = Mutex::new(());
 
 /// How the short form is repeated.
 const COMMAND: &str = "cargo test -p keybaton-tests --test crash_points every_point_is_survived";
@@ -52,6 +55,7 @@ fn every_point_is_survived() {
         assert_eq!(failure(&case), None, "{name}");
         return;
     }
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     // Built before the clock starts.
     let _programs = (keybaton(), keybaton_with_crash_points());
     let began = Instant::now();
@@ -100,33 +104,49 @@ fn work(job: Job, tally: &Mutex<Tally>) {
             tally.failures.extend(failure);
         }
         Job::Refutes(name, case) => {
-            let found = attempt(&case).map(|run| run.violations);
-            let (refuted, how) = match found {
-                Ok(violations) => (!violations.is_empty(), violations.join("\n")),
-                Err(why) => (false, why),
-            };
-            let how = format!("{case}\n{how}");
-            let mutant = Mutant { name: name.into(), refuted, how };
+            let mutant = refute(name, &case, &embedded);
             tally.lock().expect("nobody panics here").mutants.push(mutant);
         }
     }
 }
 
+/// Everything in the data directory.
+fn embedded() -> Result<Vec<String>, String> {
+    Ok(Vec::new())
+}
+
 /// Why a run did not hold, with the command that repeats it.
 fn failure(case: &Case) -> Option<String> {
-    let why = match attempt(case) {
-        Ok(run) if run.violations.is_empty() => return None,
-        Ok(run) => format!("after {} lives: {}", run.lives, run.violations.join("\n  ")),
-        Err(why) => why,
-    };
+    let why = broken(case, &embedded)?;
     Some(format!("{case}\n  {why}\n  again: {ONE_CASE}='{case}' {COMMAND}"))
 }
 
+/// Why a run did not hold. The stores are chosen anew for each attempt.
+pub fn broken(case: &Case, stores: &Stores<'_>) -> Option<String> {
+    match attempt(case, stores) {
+        Ok(run) if run.violations.is_empty() => None,
+        Ok(run) => Some(format!("after {} lives: {}", run.lives, run.violations.join("\n  "))),
+        Err(why) => Some(why),
+    }
+}
+
+/// Whether the verdict finds what was made wrong on purpose.
+pub fn refute(name: &str, case: &Case, stores: &Stores<'_>) -> Mutant {
+    let (refuted, how) = match attempt(case, stores).map(|run| run.violations) {
+        Ok(violations) => (!violations.is_empty(), violations.join("\n")),
+        Err(why) => (false, why),
+    };
+    Mutant { name: name.into(), refuted, how: format!("{case}\n{how}") }
+}
+
+/// Options of the demo that choose the stores of one run, nobody else's.
+pub type Stores<'a> = dyn Fn() -> Result<Vec<String>, String> + Sync + 'a;
+
 /// Runs it, again if it did not come to its place: on a busy machine all agents may have ended
 /// before the rotation began. What the verdict says counts in any case.
-fn attempt(case: &Case) -> Result<Run, String> {
+fn attempt(case: &Case, stores: &Stores<'_>) -> Result<Run, String> {
     for _ in 0..ATTEMPTS_MAX {
-        let run = guarded(case)?;
+        let run = guarded(case, &stores()?)?;
         if run.is_struck || !run.violations.is_empty() {
             return Ok(run);
         }
@@ -135,8 +155,8 @@ fn attempt(case: &Case) -> Result<Run, String> {
 }
 
 /// A wait that came to its end is a failure of this run, not of all of them.
-fn guarded(case: &Case) -> Result<Run, String> {
-    catch_unwind(AssertUnwindSafe(|| run(case))).unwrap_or_else(|panic| {
+fn guarded(case: &Case, stores: &[String]) -> Result<Run, String> {
+    catch_unwind(AssertUnwindSafe(|| run(case, stores))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         Err(text.unwrap_or_else(|| "a wait of the test panicked".to_owned()))
     })

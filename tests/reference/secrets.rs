@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keybaton_messages::{Epoch, Label, PairId, Rev, SecretVersion, Version};
-use keybaton_ports::{Denial, Refusal, SecretMeta, StoredSecret, Witness};
+use keybaton_ports::{Denial, Generation, Refusal, SecretMeta, StoredSecret, Witness};
 use keybaton_tests::conformance::records::{label, pair};
 use keybaton_tests::conformance::secrets::{meta, secret};
 use proptest::prelude::{BoxedStrategy, Strategy, any, prop_oneof};
@@ -266,7 +266,8 @@ fn meta_of(call: &Call) -> SecretMeta {
 }
 
 fn witness(rev: u64) -> Witness {
-    Witness { rev: Rev(rev), epoch: Epoch(rev / 7), active: Some(Version(1)) }
+    let (rev, epoch, active) = (Rev(rev), Epoch(rev / 7), Some(Version(1)));
+    Witness { rev, epoch, active, journal: Generation::parse("abcdefg2") }
 }
 
 async fn ask(store: &Store, call: &Call) -> Answer {

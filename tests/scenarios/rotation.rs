@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use keybaton::messages::{Epoch, Event, EventKind, PairId, Rev, RotationId, Version};
 use keybaton::{Class, Order, OrderError, Secret};
-use keybaton_ports::{EventBus, Witness};
+use keybaton_ports::{EventBus, Generation, Witness};
 use keybaton_tests::harness::{Cue, Deed, PROVIDER, Place, Role, Setup, World, phase_name, soon};
 
 /// Reads events until the rotation's last one, as a reader should: what is older than what was
@@ -284,21 +284,31 @@ async fn a_rotation_that_ended_before_a_crash_is_known_to_have_ended_after_it() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_journal_that_is_an_older_copy_does_not_rotate() {
-    let world = World::open().await;
-    world.provision("acme").await;
-    let later = Witness { rev: Rev(1_000_000), epoch: Epoch(1), active: Some(Version(9)) };
-    let secrets = world.node().shared().ports.secrets.clone();
-    secrets.put_witness(&world.pair("acme"), later).await.expect("written");
+async fn a_journal_that_is_an_older_copy_or_another_one_does_not_rotate() {
+    // Far ahead; ahead by what the first try makes, and by a version that no try makes; elsewhere.
+    let cases = [
+        (1_000_000, Version(1), None, "older copy"),
+        (2, Version(9), None, "older copy"),
+        (2, Version(1), Generation::parse("another2"), "another2"),
+    ];
+    for (ahead, active, journal, word) in cases {
+        let world = World::open().await;
+        world.provision("acme").await;
+        let ports = &world.node().shared().ports;
+        let stored = ports.journal.load(&world.pair("acme")).await.expect("read").expect("there");
+        let rev = Rev(stored.record.rev.0 + ahead);
+        let later = Witness { rev, epoch: Epoch(1), active: Some(active), journal };
+        ports.secrets.put_witness(&world.pair("acme"), later).await.expect("written");
 
-    let _waits = world.rotate("acme").await;
+        let _waits = world.rotate("acme").await;
 
-    world
-        .until("acme", "a reason that names the older copy", |view| {
-            let rotation = view.record.as_ref().and_then(|record| record.rotation.as_ref());
-            let error = rotation.and_then(|rotation| rotation.error.as_deref());
-            error.is_some_and(|why| why.contains("older copy"))
-        })
-        .await;
-    assert_eq!(world.simulator().snapshot().keys.len(), 1, "no key is issued meanwhile");
+        world
+            .until("acme", "a reason that names what the secret store has seen", |view| {
+                let rotation = view.record.as_ref().and_then(|record| record.rotation.as_ref());
+                let error = rotation.and_then(|rotation| rotation.error.as_deref());
+                error.is_some_and(|why| why.contains(word))
+            })
+            .await;
+        assert_eq!(world.simulator().snapshot().keys.len(), 1, "no key is issued meanwhile");
+    }
 }

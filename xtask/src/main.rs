@@ -1,19 +1,20 @@
-//! What a person or CI runs: `cargo xtask test | verify | fix | bench | loom | prove | servers`.
+//! What a person or CI runs: `cargo xtask test | verify | fix | bench | conformance | loom |
+//! prove | servers`.
 //!
 //! Every step is announced by one line and ends with one; what a step prints goes through
 //! unchanged. The exit code is 0 exactly when everything that ran was right.
 //!
-//! **Invariant:** only `fix` and `prove` change a file that is under version control.
+//! **Invariant:** only `fix`, `prove` and `conformance` change a file that is under version control.
 //! **Invariant:** what was not run is said at the end, with the way to get it; a tool that is not
 //! installed is a failure under `CI=true`.
 
 mod bench;
+mod conformance;
 mod loom;
 mod outcome;
 mod prove;
 mod servers;
 mod shell;
-mod simulation;
 mod suite;
 mod verify;
 
@@ -32,7 +33,7 @@ struct Line {
 #[derive(Subcommand)]
 enum Task {
     /// Runs all tests: the workspace with its documentation examples, then the registry under loom
-    /// and shuttle, then the simulation of the actors
+    /// and shuttle
     Test {
         /// Leave out what needs a build of its own; it is named at the end as not run
         #[arg(long)]
@@ -48,6 +49,8 @@ enum Task {
     Fix,
     /// Measures; always an optimised build
     Bench(bench::Options),
+    /// Holds every implementation to its port's promises, then writes docs/conformance.md
+    Conformance,
     /// Explores the registry's interleavings, and demands that each wrong variant is refuted
     Loom,
     /// Proves every claim for as long as you want, and writes docs/evidence.md
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Task::Verify { without_tests } => verify::run(&shell, without_tests),
         Task::Fix => verify::fix(&shell),
         Task::Bench(options) => bench::run(&shell, &options),
+        Task::Conformance => conformance::run(&shell),
         Task::Loom => loom::run(&shell),
         Task::Prove(options) => prove::run(&shell, &options),
         Task::Servers(options) => servers::run(&shell, &options),

@@ -25,10 +25,8 @@ pub fn run(shell: &Shell, short: bool) -> Result<Outcome> {
     outcome.require("no test was found in the workspace", counts.is_pass() || !ran.is_ok);
     if short {
         outcome.leave_out("loom and shuttle on the registry", "get them with `cargo xtask loom`");
-        outcome.leave_out("the simulation of the actors", "get it with `cargo xtask test`");
     } else {
         outcome.absorb(crate::loom::run(shell)?);
-        outcome.absorb(crate::simulation::run(shell)?);
     }
     for (what, how) in NEVER_HERE {
         outcome.leave_out(what, how);

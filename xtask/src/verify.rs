@@ -25,7 +25,9 @@ pub fn run(shell: &Shell, without_tests: bool) -> Result<Outcome> {
         let line = "clippy --workspace --all-targets -- --deny warnings";
         outcome.note("lints", &shell.run("lints", shell.cargo(line))?);
     }
-    let mut docs = shell.cargo("doc --workspace --no-deps");
+    // Examples among them, or the libraries get other features than under clippy and are checked
+    // once more; then the programs must be named too, but for those called like their library.
+    let mut docs = shell.cargo("doc --workspace --no-deps --lib --bin xtask --examples");
     docs.env("RUSTDOCFLAGS", "--deny warnings");
     outcome.note("documentation", &shell.run("documentation", docs)?);
     if without_tests {

@@ -2,7 +2,7 @@
 //! the task journal holds, or inside the journal's row, which is encrypted itself.
 
 use async_trait::async_trait;
-use keybaton_messages::{Checkpoint, TaskKey};
+use keybaton_messages::{Checkpoint, TaskId, TaskKey, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::refusal::Refusal;
@@ -30,13 +30,22 @@ pub trait CheckpointStore: Send + Sync {
     /// Asks whether a put can succeed now. Changes nothing.
     async fn preflight(&self) -> Result<(), Refusal>;
 
-    /// Stores a checkpoint. It is found again only once a journal row names the
-    /// reference.
+    /// Stores a checkpoint. It is found again only once a journal row names the reference. What does
+    /// not go with its row is never stored under the same reference again, so that a deletion which
+    /// is carried out late takes nothing else.
     async fn put(&self, checkpoint: &Checkpoint) -> Result<CheckpointRef, Refusal>;
 
     /// Opens a checkpoint of this task. Bytes of another task or tenant or cut short are `Corrupt`,
     /// whatever the reference says; so are changed ones, unless a journal's row vouches for them.
     async fn get(&self, task: &TaskKey, at: &CheckpointRef) -> Result<Checkpoint, Refusal>;
+
+    /// What lies in the store of a tenant, or of one of its tasks, in any order: also what no row names
+    /// any more, or never did. Nothing where checkpoints go with the rows that name them.
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        task: Option<&TaskId>,
+    ) -> Result<Vec<(TaskKey, CheckpointRef)>, Refusal>;
 
     /// Deletes what a reference points to; deleting one that is gone succeeds.
     async fn delete(&self, task: &TaskKey, at: &CheckpointRef) -> Result<(), Refusal>;

@@ -31,5 +31,5 @@ pub use journal::{
 pub use provider::{AuthHeader, Capabilities, IssueRequest, IssuedKey, ListedKey, Provider};
 pub use refusal::{Denial, Refusal};
 pub use secret::{FingerprintKey, Secret};
-pub use secrets::{SecretMeta, SecretStore, StoredSecret, Witness};
+pub use secrets::{Generation, SecretMeta, SecretStore, StoredSecret, Witness};
 pub use tasks::{Claimed, Entry, TaskError, TaskJournal, TaskRow, TaskSpec, TaskState, TaskWrite};

@@ -1,8 +1,10 @@
 //! Where secrets lie: one path per pair, versioned, read by pinned version only.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use keybaton_messages::{
-    Epoch, Label, PairId, ProviderKeyId, Rev, SecretVersion, Timestamp, Version,
+    DeploymentId, Epoch, Label, PairId, ProviderKeyId, Rev, SecretVersion, Timestamp, Version,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +35,46 @@ pub struct StoredSecret {
     pub meta: SecretMeta,
 }
 
-/// A copy of three numbers of the record, kept beside the secrets, to notice a record store that
-/// went back in time.
+/// Which journal a record is in: as many characters as a deployment's id has. A journal that is
+/// founded anew is another one; a copy of it is the same one, with other revisions.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation([u8; Self::CHARS]);
+
+impl Generation {
+    const CHARS: usize = 8;
+
+    /// The generation of the journal with this id.
+    ///
+    /// # Panics
+    /// Never: ids have one length.
+    #[must_use]
+    pub fn of(journal: &DeploymentId) -> Self {
+        Self::parse(journal.as_str()).expect("an id of a deployment has eight characters")
+    }
+
+    /// Reads what was shown.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes().try_into().ok()?;
+        text.is_ascii().then_some(Self(bytes))
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Other bytes than of ASCII come from nowhere but a damaged store.
+        out.write_str(std::str::from_utf8(&self.0).unwrap_or("unreadable"))
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+/// A copy of what marks the record's age, kept beside the secrets, to notice a record store that
+/// went back in time or is another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Witness {
     /// The record's revision.
@@ -43,6 +83,8 @@ pub struct Witness {
     pub epoch: Epoch,
     /// The active version.
     pub active: Option<Version>,
+    /// The journal that it is in. Witnesses of an older keybaton do not say.
+    pub journal: Option<Generation>,
 }
 
 /// Keeps secrets, one path per pair.

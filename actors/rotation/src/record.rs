@@ -282,6 +282,14 @@ impl PairRecord {
         self.owner != *me || self.epoch == before.epoch
     }
 
+    /// Whether this record is an older copy, when somebody has seen the pair at `rev` with `active`.
+    /// Every try to find that out makes a revision, so that a copy comes to any number in time. It
+    /// comes to no new version: those are made by rotations only.
+    #[must_use]
+    pub fn is_behind(&self, rev: Rev, active: Option<Version>) -> bool {
+        self.rev < rev || active.is_some_and(|active| active >= self.next_version)
+    }
+
     /// The record of a pair that has no key yet. Revision and epoch 0: it was never written.
     #[must_use]
     pub fn new(

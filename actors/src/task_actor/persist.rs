@@ -1,5 +1,6 @@
 //! Makes what a task did durable: results, checkpoints, states.
 //!
+//! **Invariant:** a checkpoint is deleted only behind the write that makes it needless.
 //! **Invariant:** a checkpoint that belongs to a hand-over rides in the write of the result before
 //! it, so that a hand-over costs no write of its own.
 
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 
 use super::Stop;
 use super::turn::Turn;
+use crate::checkpoint_sweeper::is_end;
 use crate::limits::{REST_MAX, RESULTS_PER_CHECKPOINT, STORE_RETRY};
 use crate::program::Next;
 use crate::task_table::TaskEntry;
@@ -42,7 +44,9 @@ impl Turn<'_> {
         }
         let since_checkpoint =
             if checkpoint.is_some() { 0 } else { self.started.since_checkpoint + 1 };
+        let named = checkpoint.as_ref().and_then(lying_apart);
         self.append(Entry::Result { n, idem, version, outcome, checkpoint, at }).await?;
+        self.supersede(named);
         crash_point::reach("step.persisted", &self.key.tenant);
         if since_checkpoint == 0 {
             crash_point::reach("checkpoint.pointed", &self.key.tenant);
@@ -85,7 +89,9 @@ impl Turn<'_> {
         if let Some(checkpoint) = self.put_checkpoint(reason).await? {
             crash_point::reach("checkpoint.put", &self.key.tenant);
             let (n, at) = (self.started.n, self.shared.ports.clock.now());
+            let named = lying_apart(&checkpoint);
             self.append(Entry::Checkpoint { n, checkpoint, at }).await?;
+            self.supersede(named);
             crash_point::reach("checkpoint.pointed", &self.key.tenant);
             self.started.since_checkpoint = 0;
         }
@@ -135,7 +141,22 @@ impl Turn<'_> {
 
     pub(super) async fn append_state(&mut self, state: TaskState) -> Result<(), Stop> {
         let at = self.shared.ports.clock.now();
-        self.append(Entry::State { state, at }).await
+        let is_end = is_end(&state);
+        self.append(Entry::State { state, at }).await?;
+        if is_end && let Some(last) = self.started.checkpoint.take() {
+            self.shared.note_needless(self.key, last);
+        }
+        Ok(())
+    }
+
+    /// A row names this checkpoint: a claim hands out no older one any more.
+    fn supersede(&mut self, named: Option<CheckpointRef>) {
+        if let Some(named) = named
+            && let Some(before) = self.started.checkpoint.replace(named.clone())
+            && before != named
+        {
+            self.shared.note_needless(self.key, before);
+        }
     }
 
     pub(super) async fn append(&mut self, entry: Entry) -> Result<(), Stop> {
@@ -154,6 +175,14 @@ impl Turn<'_> {
             .map_err(|error| Stop::Broken(format!("task {}: {error}", self.key)))?;
         self.started.rev += 1;
         Ok(())
+    }
+}
+
+/// The reference, if what it names does not go with the row that it stands in.
+pub(super) fn lying_apart(at: &CheckpointRef) -> Option<CheckpointRef> {
+    match at {
+        CheckpointRef::Inline(_) => None,
+        CheckpointRef::Blob { .. } => Some(at.clone()),
     }
 }
 

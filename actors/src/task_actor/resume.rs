@@ -1,26 +1,35 @@
 //! Takes a task up: its checkpoint, and the outcomes behind it.
 //!
+//! **Invariant:** what lies of the task is listed before the claim: of that, whatever the claim does
+//! not name was put there by somebody who is fenced off now, and no row will ever name it.
 //! **Invariant:** an intent without a result means that nobody knows what the step did; the step's
 //! own rules decide whether it is repeated.
 
 use std::time::Duration;
 
 use backon::Retryable;
-use keybaton_messages::{Checkpoint, PairId};
+use keybaton_messages::{Checkpoint, PairId, TaskKey};
 use keybaton_ports::{CheckpointRef, Claimed, Entry, Refusal, TaskState};
 
-use super::persist::loop_until_answered;
+use super::persist::{loop_until_answered, lying_apart};
 use super::turn::Turn;
 use super::{Started, Stop, TaskWork};
+use crate::checkpoint_sweeper::is_end;
 use crate::credential::CredentialHandle;
 use crate::limits::STORE_RETRY;
 use crate::program::Next;
 
 impl TaskWork {
     pub(super) async fn claim(&self) -> Result<Started, Stop> {
+        let lying = self.lying_there().await;
         let claimed =
             loop_until_answered(&self.entry, || self.shared.ports.tasks.claim(&self.key)).await;
         let claimed = claimed.map_err(|error| Stop::Broken(error.to_string()))?;
+        let has_ended = is_end(&claimed.row.state);
+        let is_named = |at: &CheckpointRef| !has_ended && claimed.checkpoint.as_ref() == Some(at);
+        for at in lying.into_iter().filter(|at| !is_named(at)) {
+            self.shared.note_needless(&self.key, at);
+        }
         match &claimed.row.state {
             TaskState::Running | TaskState::Parked(_) => {}
             ended => {
@@ -35,6 +44,22 @@ impl TaskWork {
             return Err(Stop::Quietly);
         }
         self.resume(claimed).await
+    }
+
+    /// What lies of this task where checkpoints do not go with their rows. A store that is away is
+    /// not waited for: what is missed is found at the next claim, or once the task has ended.
+    async fn lying_there(&self) -> Vec<CheckpointRef> {
+        if self.entry.is_first_claim() {
+            return Vec::new();
+        }
+        let TaskKey { tenant, task } = &self.key;
+        match self.shared.ports.checkpoints.list(tenant, Some(task)).await {
+            Ok(list) => list.into_iter().map(|(_, at)| at).collect(),
+            Err(refusal) => {
+                tracing::debug!(task = %self.key, %refusal, "its checkpoints were not listed");
+                Vec::new()
+            }
+        }
     }
 
     /// Checkpoint plus outcomes: everything that the task knew.
@@ -86,6 +111,7 @@ impl TaskWork {
             rev: row.rev,
             n,
             since_checkpoint,
+            checkpoint: checkpoint.as_ref().and_then(lying_apart),
             cut,
             ended_at: None,
             handing_over: false,

@@ -5,6 +5,7 @@ pub(crate) mod redis;
 
 pub use local::LocalBus;
 pub use redis::{
-    Delivery, GroupMember, RedisBus, RedisSettings, RedisSettingsError, RedisUser,
-    redis_password_file, redis_password_from_environment,
+    Delivery, GroupMember, REDIS_JOURNAL_PASSWORD_VARIABLE, REDIS_PASSWORD_VARIABLE,
+    REDIS_REPLAY_LINE, RedisBus, RedisPlace, RedisSettings, RedisSettingsError, RedisUser,
+    redis_password_file,
 };

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use keybaton_messages::{Checkpoint, TaskKey, wire};
+use keybaton_messages::{Checkpoint, TaskId, TaskKey, TenantId, wire};
 use keybaton_ports::limits::TASK_VALUE_BYTES_MAX;
 use keybaton_ports::{CheckpointRef, CheckpointStore, Denial, Refusal};
 
@@ -60,6 +60,14 @@ impl CheckpointStore for EmbeddedCheckpoints {
         } else {
             Err(corrupt("it belongs to another task".into()))
         }
+    }
+
+    async fn list(
+        &self,
+        _tenant: &TenantId,
+        _task: Option<&TaskId>,
+    ) -> Result<Vec<(TaskKey, CheckpointRef)>, Refusal> {
+        Ok(Vec::new())
     }
 
     async fn delete(&self, _task: &TaskKey, _at: &CheckpointRef) -> Result<(), Refusal> {

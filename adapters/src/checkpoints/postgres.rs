@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use dashmap::DashSet;
 use data_encoding::HEXLOWER;
 use futures::try_join;
-use keybaton_messages::{Checkpoint, TaskKey, TenantId};
+use keybaton_messages::{Checkpoint, TaskId, TaskKey, TenantId};
 use keybaton_ports::limits::TASK_VALUE_BYTES_MAX;
 use keybaton_ports::{CheckpointRef, CheckpointStore, Denial, Refusal};
 use sha2::{Digest, Sha256};
@@ -75,6 +75,18 @@ impl PostgresCheckpoints {
                 Err(Refusal::unknown(self.pool.silence()))
             }
         }
+    }
+
+    /// Whether anything was ever put for the tenant.
+    async fn has_partition(&self, tenant: &TenantId) -> Result<bool, Refusal> {
+        if self.known.contains(tenant) {
+            return Ok(true);
+        }
+        let name = format!("keybaton.checkpoint_{}", self.suffix(tenant));
+        let found = self.pool.read(async |client| {
+            client.query_one("select to_regclass($1) is not null", &[&name]).await
+        });
+        Ok(found.await?.get(0))
     }
 
     /// Runs one statement as the tenant. `{}` in it stands for the tenant's partition.
@@ -154,11 +166,7 @@ impl CheckpointStore for PostgresCheckpoints {
         self.prepare(&task.tenant).await?;
         let values: [Value; 2] = [&task.tenant.as_str(), &key];
         let sql = "select body from {} where tenant = $1 and key = $2";
-        let rows = match self.run(&task.tenant, sql, &values).await {
-            // Nothing was asked to be written.
-            Err(Down::Unknown(why) | Down::Unavailable(why)) => return Err(Refusal::busy(why)),
-            Ok(rows) => rows,
-        };
+        let rows = self.run(&task.tenant, sql, &values).await.map_err(not_read)?;
         let sealed: &[u8] = match rows.first() {
             Some(row) => row.get(0),
             None => return Err(corrupt("the bytes that the reference names are not there")),
@@ -176,6 +184,36 @@ impl CheckpointStore for PostgresCheckpoints {
         } else {
             Err(corrupt("it belongs to another task"))
         }
+    }
+
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        task: Option<&TaskId>,
+    ) -> Result<Vec<(TaskKey, CheckpointRef)>, Refusal> {
+        if !self.has_partition(tenant).await? {
+            return Ok(Vec::new());
+        }
+        self.prepare(tenant).await?;
+        let name = tenant.as_str();
+        let rows = match task {
+            None => self.run(tenant, "select key from {} where tenant = $1", &[&name]).await,
+            Some(task) => {
+                // Keys are in the order of their bytes, and '0' comes behind '/'.
+                let (from, to) = (format!("{task}/"), format!("{task}0"));
+                let sql = "select key from {} where tenant = $1 and key >= $2 and key < $3";
+                self.run(tenant, sql, &[&name, &from, &to]).await
+            }
+        };
+        let rows = rows.map_err(not_read)?;
+        let read = |row: &Row| {
+            let found = read_key(tenant, row.get(0));
+            if found.is_none() {
+                tracing::error!(%tenant, "a checkpoint has a foreign key; it is left alone");
+            }
+            found
+        };
+        Ok(rows.iter().filter_map(read).collect())
     }
 
     async fn delete(&self, task: &TaskKey, at: &CheckpointRef) -> Result<(), Refusal> {
@@ -207,6 +245,21 @@ impl PostgresCheckpoints {
             CheckpointRef::Blob { .. } => Err(corrupt("the reference leads elsewhere")),
         }
     }
+}
+
+/// Nothing was asked to be written.
+fn not_read(down: Down) -> Refusal {
+    let (Down::Unknown(why) | Down::Unavailable(why)) = down;
+    Refusal::busy(why)
+}
+
+/// The task and the reference of a key that [`key_of`] made.
+fn read_key(tenant: &TenantId, key: &str) -> Option<(TaskKey, CheckpointRef)> {
+    let (task, digest) = key.rsplit_once('/')?;
+    let task = TaskKey { tenant: tenant.clone(), task: task.parse().ok()? };
+    let digest = HEXLOWER.decode(digest.as_bytes()).ok()?.try_into().ok()?;
+    (key_of(&task, &digest) == key)
+        .then(|| (task, CheckpointRef::Blob { key: key.to_owned(), digest }))
 }
 
 fn corrupt(why: &str) -> Refusal {

@@ -11,7 +11,9 @@ mod wanted;
 
 pub use postgres::{PostgresJournal, PostgresTaskJournal};
 pub use redb::{RedbJournal, SealedRecords};
-pub use redis::{AcceptedLoss, Durability, RedisJournalSettings, RedisStore, RedisStoreError};
+pub use redis::{
+    AcceptedLoss, Durability, RedisJournalSettings, RedisReservation, RedisStore, RedisStoreError,
+};
 pub use tasks::RedbTaskJournal;
 
 pub(crate) use redb::Pairs;

@@ -40,6 +40,12 @@ pub enum PostgresError {
     /// The certificates to trust were not taken.
     #[error("cannot read certificates to trust: {0}; name a PEM file of the server's authority")]
     Certificates(String),
+    /// The server is not shown to be the one that was meant.
+    #[error(
+        "the certificate of the Postgres server does not show that it is the one that was meant: \
+         {0}; name its authority (a PEM file), and the server as its certificate does"
+    )]
+    Untrusted(String),
     /// The server refuses us.
     #[error("postgres refuses to let us in: {0}; check user, password file and pg_hba.conf")]
     Login(String),
@@ -123,6 +129,9 @@ pub enum PostgresError {
 impl PostgresError {
     /// What a statement that failed while opening says.
     pub(crate) fn from_statement(error: &tokio_postgres::Error) -> Self {
+        if let Some(distrust) = distrust(error) {
+            return Self::Untrusted(distrust.to_string());
+        }
         let why = why(error);
         match error.code() {
             Some(code)
@@ -150,6 +159,12 @@ impl From<Down> for PostgresError {
             Down::Unavailable(why) | Down::Unknown(why) => Self::Unavailable(why),
         }
     }
+}
+
+/// Why the server's certificate was not taken, if that is what failed.
+fn distrust(error: &tokio_postgres::Error) -> Option<&rustls::Error> {
+    let source = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?;
+    source.get_ref()?.downcast_ref()
 }
 
 /// A failed statement in one line. Values of rows are not in it: the server keeps them in the

@@ -4,20 +4,46 @@ use std::sync::Arc;
 
 use keybaton_ports::Provider;
 
+use super::base_url::check_base_url;
 use super::openai::OpenAi;
 use super::openrouter::OpenRouter;
 use super::settings::{ProviderSettings, SettingsError};
+use super::vault_leases::VaultLeases;
+use crate::secrets::vault::{CredentialSource, Login, VaultSettings};
 
 type Build = fn(ProviderSettings) -> Result<Arc<dyn Provider>, SettingsError>;
 
 pub(super) const OPENAI: &str = "openai";
 pub(super) const OPENROUTER: &str = "openrouter";
+const VAULT: &str = "vault";
 
 /// One line per adapter.
-const KINDS: [(&str, Build); 2] = [
+const KINDS: [(&str, Build); 3] = [
     (OPENAI, |settings| Ok(Arc::new(OpenAi::new(settings)?))),
     (OPENROUTER, |settings| Ok(Arc::new(OpenRouter::new(settings)?))),
+    (VAULT, |settings| Ok(Arc::new(leases(settings)?))),
 ];
+
+/// Leases of an engine of Vault. The base URL is the path up to the role, and the admin key is a
+/// token. For AppRole, or a token in a file, build [`VaultLeases`] itself.
+fn leases(settings: ProviderSettings) -> Result<VaultLeases, SettingsError> {
+    settings.check()?;
+    let ProviderSettings { base_url, admin_key, homes, scopes, call_wait_max, .. } = settings;
+    if scopes.is_some() {
+        let why = "what a lease of Vault may do is its role's business: leave them out";
+        return Err(SettingsError::Scopes { why });
+    }
+    let url = base_url.unwrap_or_default();
+    let Some((address, engine)) = url.split_once("/v1/") else {
+        let why = "Vault has no public address: write https://HOST:8200/v1/ENGINE/creds";
+        return Err(SettingsError::BaseUrl { why });
+    };
+    check_base_url(address)?;
+    let mut vault = VaultSettings::new(address, Login::Token(CredentialSource::Given(admin_key)));
+    vault.call_wait_max = call_wait_max;
+    VaultLeases::new(vault, engine, homes)
+        .map_err(|error| SettingsError::Vault { why: error.to_string() })
+}
 
 /// The names that [`build`] takes.
 pub fn kinds() -> impl Iterator<Item = &'static str> {
@@ -52,10 +78,29 @@ mod tests {
 
     #[test]
     fn every_kind_is_built_from_the_same_settings() {
+        let url = "http://127.0.0.1:8200/v1/database/creds";
         for kind in kinds() {
-            let provider = build(kind, settings()).expect(kind);
-            assert!(provider.capabilities().lifetime, "{kind}");
+            let settings = ProviderSettings { base_url: Some(url.to_owned()), ..settings() };
+            let provider = build(kind, settings).expect(kind);
+            // How long a lease lives is said by its role.
+            assert_eq!(provider.capabilities().lifetime, kind != VAULT, "{kind}");
         }
+    }
+
+    #[test]
+    fn leases_need_to_know_which_engine_of_which_vault() {
+        let with =
+            |url: Option<&str>| ProviderSettings { base_url: url.map(str::to_owned), ..settings() };
+        for url in [None, Some("https://vault:8200"), Some("https://vault:8200/database/creds")] {
+            let error = build(VAULT, with(url)).err().expect("refused").to_string();
+            assert!(error.contains("https://HOST:8200/v1/ENGINE/creds"), "{error}");
+        }
+        let elsewhere = build(VAULT, with(Some("http://169.254.169.254/v1/database/creds")));
+        assert!(matches!(elsewhere, Err(SettingsError::BaseUrl { .. })));
+        let escaping = build(VAULT, with(Some("https://vault:8200/v1/../sys")));
+        assert!(matches!(escaping, Err(SettingsError::Vault { .. })));
+        let scoped = ProviderSettings { scopes: Some(vec!["all".into()]), ..with(None) };
+        assert!(matches!(build(VAULT, scoped), Err(SettingsError::Scopes { .. })));
     }
 
     #[test]

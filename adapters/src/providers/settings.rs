@@ -208,6 +208,12 @@ pub enum SettingsError {
     /// The admin key cannot be put into a header.
     #[error("the admin key holds a character that no key has: look for a line feed at its end")]
     AdminKey,
+    /// Vault cannot be used like that.
+    #[error("leases of Vault cannot be used: {why}")]
+    Vault {
+        /// What is wrong, and what to do about it.
+        why: String,
+    },
     /// TLS or the resolver could not be set up.
     #[error("the HTTP client cannot be built: check the certificate store of this machine")]
     Client,

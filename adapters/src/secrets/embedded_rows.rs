@@ -3,15 +3,16 @@
 //! A secret's plain text is `[length of meta u32] ‖ meta ‖ secret`, put together in one buffer of
 //! the final size, so that no reallocation leaves a copy behind.
 
-use keybaton_messages::{Label, PairId, SecretVersion, wire};
+use keybaton_messages::{Epoch, Label, PairId, Rev, SecretVersion, Version, wire};
 use keybaton_ports::{Denial, Refusal, Secret, SecretMeta, StoredSecret, Witness};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::store::{Broken, Place, Purpose, RowKey, Sealer, Table, Whose};
 
 const SECRET_SCHEMA: u16 = 1;
 const LABEL_SCHEMA: u16 = 1;
-const WITNESS_SCHEMA: u16 = 1;
+const WITNESS_SCHEMA: u16 = 2;
 
 pub(crate) fn secret_key(pair: &PairId, version: SecretVersion) -> RowKey {
     RowKey::pair(pair).number(version.0)
@@ -129,13 +130,65 @@ pub(crate) fn open_label(
 pub(crate) fn seal_witness(sealer: &Sealer, key: &RowKey, witness: &Witness) -> Vec<u8> {
     sealer
         .seal_value(Whose::Store, &place(Table::Witnesses, key.as_bytes()), witness)
-        .expect("three numbers are short")
+        .expect("three numbers and a name are short")
 }
 
 pub(crate) fn open_witness(sealer: &Sealer, key: &[u8], bytes: &[u8]) -> Result<Witness, Refusal> {
-    sealer.open_value(Whose::Store, &place(Table::Witnesses, key), bytes).map_err(corrupt)
+    let place = place(Table::Witnesses, key);
+    let opened = match sealer.open_value(Whose::Store, &place, bytes) {
+        Err(Broken::Schema { found: FirstWitness::SCHEMA, .. }) => {
+            let place = Place { schema: FirstWitness::SCHEMA, ..place };
+            let first: Result<FirstWitness, _> = sealer.open_value(Whose::Store, &place, bytes);
+            first.map(Witness::from)
+        }
+        opened => opened,
+    };
+    opened.map_err(corrupt)
+}
+
+/// A witness as it was written before it named its journal.
+#[derive(Serialize, Deserialize)]
+struct FirstWitness {
+    rev: Rev,
+    epoch: Epoch,
+    active: Option<Version>,
+}
+
+impl FirstWitness {
+    const SCHEMA: u16 = 1;
+}
+
+impl From<FirstWitness> for Witness {
+    fn from(FirstWitness { rev, epoch, active }: FirstWitness) -> Self {
+        Self { rev, epoch, active, journal: None }
+    }
 }
 
 fn corrupt(broken: Broken) -> Refusal {
     Refusal::denied(Denial::Corrupt, format!("secret store: {broken}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MasterKey;
+
+    #[test]
+    fn a_witness_that_names_no_journal_is_still_read() {
+        let sealer = Sealer::new(MasterKey::from_bytes([7; 32]), [1; 16]);
+        let pair = PairId::new("acme".parse().expect("a name"), "openai".parse().expect("a name"));
+        let key = RowKey::pair(&pair);
+        let (rev, epoch, active) = (Rev(30), Epoch(3), Some(Version(7)));
+        let first = FirstWitness { rev, epoch, active };
+        let schema = FirstWitness::SCHEMA;
+        let place = Place { schema, ..place(Table::Witnesses, key.as_bytes()) };
+        let sealed = sealer.seal_value(Whose::Store, &place, &first).expect("short");
+        let opened = open_witness(&sealer, key.as_bytes(), &sealed);
+        assert_eq!(opened, Ok(Witness { rev, epoch, active, journal: None }));
+        // What is written anew says more, and is read as it was written.
+        let journal = keybaton_ports::Generation::parse("abcdefg2");
+        let next = Witness { rev, epoch, active, journal };
+        let sealed = seal_witness(&sealer, &key, &next);
+        assert_eq!(open_witness(&sealer, key.as_bytes(), &sealed), Ok(next));
+    }
 }

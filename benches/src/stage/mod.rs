@@ -10,5 +10,5 @@ mod vendor;
 pub use agent::{Agent, Cues, Notes, OUTCOME_BYTES, Play, STATE_BYTES};
 pub use bare::Bare;
 pub use crew::{Crew, PROVIDER, TENANT, policy, runtime, step_bytes};
-pub use scratch::Scratch;
+pub use scratch::{Scratch, refuse_memory};
 pub use vendor::InstantVendor;

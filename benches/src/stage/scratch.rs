@@ -44,7 +44,11 @@ fn beside_program() -> anyhow::Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
-fn refuse_memory(base: &Path) -> anyhow::Result<()> {
+/// Refuses a directory in memory.
+///
+/// # Errors
+/// When it lies there, or cannot be inspected.
+pub fn refuse_memory(base: &Path) -> anyhow::Result<()> {
     let system = statfs(base).with_context(|| format!("inspecting {}", base.display()))?;
     if system.f_type == TMPFS {
         bail!(

@@ -10,6 +10,8 @@ mod steps;
 
 use crate::figure::Report;
 
+pub(crate) use rotations::{rotations_per_second, start_pairs};
+
 /// Measures all figures of throughput.
 ///
 /// # Errors

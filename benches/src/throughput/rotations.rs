@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use keybaton::messages::{NodeId, PairId, Rev, TxnId};
-use keybaton::{Node, PairView};
+use keybaton::{Node, NodeBuilder, PairView};
 use keybaton_adapters::store::MasterKey;
 use keybaton_adapters::{Embedded, Options};
 use keybaton_ports::{NodeLife, Transaction};
@@ -34,7 +34,7 @@ pub(super) fn rotations(report: &mut Report) -> anyhow::Result<()> {
     let scratch = Scratch::new()?;
     let (mut ratios, mut rates, mut each) = (Vec::new(), Vec::new(), Vec::new());
     runtime()?.block_on(async {
-        let node = Arc::new(start(&scratch.path().join("node")).await?);
+        let node = Arc::new(start_pairs(Node::builder(scratch.path().join("node"))).await?);
         for round in 0..ROUNDS {
             let before = records(&node)?;
             let rate = rotations_per_second(&node).await?;
@@ -58,8 +58,12 @@ fn tenant(number: usize) -> String {
     format!("tenant-{number}")
 }
 
-async fn start(dir: &Path) -> anyhow::Result<Node> {
-    let node = Node::builder(dir)
+/// Starts the node, whose pairs all have their first key then.
+///
+/// # Errors
+/// When it does not start, or a pair gets no key.
+pub(crate) async fn start_pairs(node: NodeBuilder) -> anyhow::Result<Node> {
+    let node = node
         .provider(PROVIDER, Arc::new(InstantVendor::default()), policy())
         .without_status_socket()
         .start()
@@ -94,7 +98,11 @@ fn commits_per_rotation(before: &[PairRecord], after: &[PairRecord]) -> f64 {
     grown(|record| record.rev.0) / grown(|record| record.next_rotation)
 }
 
-async fn rotations_per_second(node: &Arc<Node>) -> anyhow::Result<f64> {
+/// Rotates all pairs for [`SLICE`], each again as soon as it can.
+///
+/// # Errors
+/// When a rotation fails.
+pub(crate) async fn rotations_per_second(node: &Arc<Node>) -> anyhow::Result<f64> {
     let begun = Instant::now();
     let mut pairs = JoinSet::new();
     for number in 0..PAIRS {

@@ -10,6 +10,7 @@ use keybaton_actors::program::{Program, Programs};
 use keybaton_actors::shared::{Ports, ProviderEntry, Shared};
 use keybaton_adapters::audit::JsonlSink;
 use keybaton_adapters::buses::RedisSettings;
+use keybaton_adapters::journals::RedisJournalSettings;
 use keybaton_adapters::postgres::PostgresSettings;
 use keybaton_adapters::secrets::vault::VaultSettings;
 use keybaton_adapters::store::MasterKey;
@@ -20,7 +21,7 @@ use keybaton_rotation::Policy;
 use crate::error::StartError;
 use crate::limits::CONNECT_WAIT_MAX;
 use crate::node::Node;
-use crate::stores::{self, BusChoice, Choice, SecretsChoice, holds_node};
+use crate::stores::{self, BusChoice, Choice, JournalChoice, SecretsChoice, holds_node};
 
 /// The shipped audit trail, in the data directory.
 pub(crate) const AUDIT_FILE: &str = "audit.jsonl";
@@ -48,7 +49,7 @@ impl NodeBuilder {
             tasks_max: TASKS_MAX,
             status_socket: true,
             stores: Choice {
-                postgres: None,
+                journal: JournalChoice::Embedded,
                 secrets: SecretsChoice::Embedded,
                 bus: BusChoice::Local,
             },
@@ -103,7 +104,17 @@ impl NodeBuilder {
     /// otherwise. A directory stays with what it began with.
     #[must_use]
     pub fn postgres(mut self, settings: PostgresSettings) -> Self {
-        self.stores.postgres = Some(settings);
+        self.stores.journal = JournalChoice::Postgres(Box::new(settings));
+        self
+    }
+
+    /// Keeps records and tasks in Redis, as best effort: a failover of Redis may lose what it has
+    /// acknowledged. The node does not start unless the settings accept that
+    /// ([`RedisJournalSettings::accepted_loss`]), and says so in its status. A directory stays with
+    /// what it began with.
+    #[must_use]
+    pub fn redis_journal(mut self, settings: RedisJournalSettings) -> Self {
+        self.stores.journal = JournalChoice::Redis(Box::new(settings));
         self
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use keybaton_adapters::audit::AuditFileError;
 use keybaton_adapters::buses::RedisSettingsError;
+use keybaton_adapters::journals::RedisStoreError;
 use keybaton_adapters::postgres::PostgresError;
 use keybaton_adapters::providers::SettingsError;
 use keybaton_adapters::secrets::vault::VaultError;
@@ -31,6 +32,9 @@ pub enum StartError {
     /// The journal in Postgres cannot be used.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
+    /// The journal in Redis cannot be used.
+    #[error(transparent)]
+    RedisJournal(#[from] RedisStoreError),
     /// The settings of Vault cannot be used.
     #[error(transparent)]
     Vault(#[from] VaultError),

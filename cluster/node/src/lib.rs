@@ -54,6 +54,7 @@ pub use keybaton_actors::program::{
 };
 pub use keybaton_actors::task_table::TaskView;
 pub use keybaton_actors::view::{PairView, PhaseAt};
+pub use keybaton_adapters::journals::{AcceptedLoss, RedisJournalSettings, RedisStoreError};
 pub use keybaton_adapters::secrets::vault;
 pub use keybaton_adapters::{buses, postgres, providers};
 pub use keybaton_messages as messages;

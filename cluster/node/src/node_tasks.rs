@@ -7,7 +7,7 @@ use keybaton_actors::limits::SPAWN_BUSY_AFTER;
 use keybaton_actors::program::{Program, decode_state, encode_state};
 use keybaton_actors::supervisor::SupervisorMessage;
 use keybaton_actors::task_table::{Full, TaskView};
-use keybaton_messages::{PairId, TaskId, TaskKey, TenantId, TriggerId};
+use keybaton_messages::{PairId, TaskEpoch, TaskId, TaskKey, TenantId, TriggerId};
 use keybaton_ports::{TaskError, TaskRow, TaskSpec, TaskState};
 use keybaton_rotation::{Trigger, Want};
 
@@ -54,6 +54,7 @@ impl Node {
             .map_err(|Full| SpawnError::Busy { after: SPAWN_BUSY_AFTER })?;
         match self.create(&key, &spec).await {
             Ok(row) => match row.state {
+                TaskState::Running if row.epoch == TaskEpoch(0) => entry.note_unclaimed(),
                 TaskState::Running | TaskState::Parked(_) => {}
                 ended => entry.end(ended),
             },

@@ -10,11 +10,13 @@ use keybaton_ports::{Provider, Secret};
 
 use crate::error::WiringError;
 
-/// Builds a provider of a kind (`openai`, `openrouter`) for tenants whose accounts are known:
+/// Builds a provider of a kind (`openai`, `openrouter`, `vault`) for tenants whose accounts are known:
 /// tenant, project, and the account within it that owns the keys.
 ///
 /// `url` is where the vendor answers, version path included; `None` for its public address. For
-/// more settings build the adapter itself: [`providers`].
+/// more settings build the adapter itself: [`providers`]. Of `vault` the URL is the path up to the
+/// role (`https://vault:8200/v1/database/creds`), the admin key is a token, and a tenant's project is
+/// its role; accounts are not used.
 ///
 /// # Errors
 /// [`WiringError`] for an unknown kind, a bad name, or settings that contradict each other.

@@ -1,7 +1,7 @@
-//! The server fails while the journal writes: killed, paused, cut off, read-only, without its
-//! standby. Nothing is lost, nothing is written twice, nothing is guessed.
+//! The server fails while the journal writes: killed, paused, slow, full, cut off, read-only, without
+//! its standby. Nothing is lost, nothing is written twice, nothing is guessed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use keybaton_adapters::postgres::Postgres;
 use keybaton_messages::{EventKind, Rev};
@@ -15,6 +15,9 @@ use keybaton_tests::harness::PATIENCE;
 use tokio::task::JoinHandle;
 
 use crate::postgres::{Place, open_at, shared};
+
+/// How long an answer takes at a server that is slow and well.
+const SLOWNESS: Duration = Duration::from_secs(5);
 
 /// Looks again and again until the server's answer is this one.
 async fn until(place: &Place, database: &str, sql: &str, wanted: &str) {
@@ -215,4 +218,45 @@ async fn an_answer_that_a_standby_keeps_waiting_is_unknown_and_recognised_later(
     standby("");
     until(&place, &database, now, "").await;
     assert_eq!(ask_again(&patient, &next).await, Ok(Rev(3)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_server_is_waited_for_and_writes_once() {
+    let Some(place) = unless_missing(Place::start()) else { return };
+    let store = open_at(&place.settings(&place.database())).await.expect("a new store");
+    let mut writer = Writer::provisioned(store.journal.clone(), "n1", pair("acme"), 1).await;
+    let transaction = traced(&mut writer);
+    place.server.pause().expect("paused");
+    let mut written = commit(&store, &transaction);
+    assert!(tokio::time::timeout(SLOWNESS, &mut written).await.is_err(), "it waits");
+    place.server.resume().expect("resumed");
+    assert_eq!(written.await.expect("no panic"), Ok(Rev(2)));
+    is_written_once(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_server_refuses_without_a_doubt_and_still_reads() {
+    let Some(place) = shared() else { return };
+    let database = place.database();
+    let store = open_at(&place.settings(&database)).await.expect("a new store");
+    let mut writer = Writer::provisioned(store.journal.clone(), "n1", pair("acme"), 1).await;
+    let transaction = traced(&mut writer);
+    let admin = |sql: &str| place.server.query_as_admin_in(&database, sql).expect(sql);
+    // A disk cannot be filled under a test; this is what Postgres says on one that is.
+    admin(
+        "create function keybaton.disk_full() returns trigger language plpgsql as $$ begin
+             raise exception 'could not extend file: No space left on device'
+                 using errcode = '53100';
+         end $$;
+         create trigger disk_full before insert or update on keybaton.pair
+             for each statement execute function keybaton.disk_full()",
+    );
+    let answer = store.journal.commit(transaction.clone()).await;
+    let is_sure = matches!(&answer, Err(CommitError::Unavailable(why)) if why.contains("53100"));
+    assert!(is_sure, "{answer:?}");
+    let stored = store.journal.load(&pair("acme")).await.expect("read").expect("written");
+    assert_eq!(stored.record.rev, Rev(1), "nothing was written");
+    admin("drop function keybaton.disk_full() cascade");
+    assert_eq!(ask_again(&store, &transaction).await, Ok(Rev(2)));
+    is_written_once(&store).await;
 }

@@ -1,10 +1,13 @@
 //! The Postgres adapters against the contracts of their ports, on a real server.
 
+mod failover;
 mod faults;
+mod leftovers;
 mod nodes;
 mod opening;
 mod reservation;
 mod tenants;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -17,8 +17,8 @@ const PASSWORD: &str = "kb-test-password";
 
 /// A certificate for `localhost` until 2124, signed by itself. Its key lies beside it for everybody
 /// to see: nothing but a test's server ever shows it.
-const CERTIFICATE: &str = include_str!("tls/cert.pem");
-const CERTIFICATE_KEY: &str = include_str!("tls/key.pem");
+const CERTIFICATE: &str = include_str!("../tls/cert.pem");
+const CERTIFICATE_KEY: &str = include_str!("../tls/key.pem");
 
 /// Longest wait for an answer to the administrator.
 const ADMIN_WAIT: Duration = Duration::from_secs(20);

@@ -1,9 +1,9 @@
-//! The server fails while the journal writes: killed, paused, full, a replica, without its replica,
-//! emptied. Nothing that was acknowledged is lost, nothing is written twice, nothing is guessed.
+//! The server fails while the journal writes: killed, paused, slow, full, a replica, without its
+//! replica, emptied. Nothing that was acknowledged is lost, nothing is written twice, nothing is guessed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use keybaton_adapters::journals::RedisStore;
 use keybaton_messages::{EventKind, Rev};
@@ -18,6 +18,9 @@ use keybaton_tests::harness::{PATIENCE, soon};
 use tokio::sync::watch;
 
 use crate::redis_journal::{Place, open_at};
+
+/// How long an answer takes at a server that is slow and well.
+const SLOWNESS: Duration = Duration::from_secs(5);
 
 /// A transaction that leaves a trace in every hash.
 fn traced(writer: &mut Writer) -> Transaction {
@@ -156,6 +159,21 @@ async fn a_paused_server_is_said_to_be_away_in_time_and_all_goes_on_afterwards()
     assert!(matches!(read, Err(Refusal::Busy { .. })), "{read:?}");
     place.server.resume().expect("resumed");
     assert_eq!(ask_again(&*store.journal, &transaction).await, Ok(Rev(2)));
+    is_written_once(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_server_is_waited_for_and_writes_once() {
+    let Some(place) = unless_missing(Place::start(Flavour::Redis)) else { return };
+    let store = open_at(&place.settings(0)).await.expect("a new store");
+    let mut writer = Writer::provisioned(store.journal.clone(), "n1", pair("acme"), 1).await;
+    let transaction = traced(&mut writer);
+    place.server.pause().expect("paused");
+    let (journal, asked) = (store.journal.clone(), transaction.clone());
+    let mut written = tokio::spawn(async move { journal.commit(asked).await });
+    assert!(tokio::time::timeout(SLOWNESS, &mut written).await.is_err(), "it waits");
+    place.server.resume().expect("resumed");
+    assert_eq!(written.await.expect("no panic"), Ok(Rev(2)));
     is_written_once(&store).await;
 }
 

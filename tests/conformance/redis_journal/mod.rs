@@ -3,6 +3,7 @@
 mod faults;
 mod nodes;
 mod opening;
+mod reservation;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

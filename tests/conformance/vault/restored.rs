@@ -10,7 +10,7 @@ use super::{given, is_denied, path, started, store, why};
 const ACME: &str = "acme";
 
 fn witness(rev: u64) -> Witness {
-    Witness { rev: Rev(rev), epoch: Epoch(1), active: Some(Version(1)) }
+    Witness { rev: Rev(rev), epoch: Epoch(1), active: Some(Version(1)), journal: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

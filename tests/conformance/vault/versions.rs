@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use keybaton_messages::{Epoch, Rev, SecretVersion, Version};
-use keybaton_ports::{Denial, SecretStore, Witness};
+use keybaton_ports::{Denial, Generation, SecretStore, Witness};
 use keybaton_tests::conformance::records::{label, pair};
 use keybaton_tests::conformance::secrets::{meta, secret};
 use serde_json::json;
@@ -122,11 +122,14 @@ async fn a_path_takes_no_write_without_a_check_and_keeps_what_people_noted() {
     assert_eq!(status, 400, "a write without a check is refused");
     let noted = json!({ "custom_metadata": { "owner": "team a" } });
     must(server, "POST", &path("metadata", &prefix, ACME), Some(noted));
-    let witness = Witness { rev: Rev(30), epoch: Epoch(3), active: Some(Version(7)) };
+    let (active, journal) = (Some(Version(7)), Generation::parse("abcdefg2"));
+    let witness = Witness { rev: Rev(30), epoch: Epoch(3), active, journal };
     secrets.put_witness(&pair(ACME), witness).await.expect("written");
     let said = must(server, "GET", &path("metadata", &prefix, ACME), None);
-    let expected =
-        json!({ "kb_rev": "30", "kb_epoch": "3", "kb_active_v": "7", "owner": "team a" });
+    let expected = json!({
+        "kb_rev": "30", "kb_epoch": "3", "kb_active_v": "7", "kb_store_gen": "abcdefg2",
+        "owner": "team a",
+    });
     assert_eq!(said["data"]["custom_metadata"], expected);
     assert_eq!(said["data"]["max_versions"], 64);
     assert_eq!(said["data"]["cas_required"], true);

@@ -16,6 +16,10 @@ pub const SECONDS: &str = "KEYBATON_PROVE_SECONDS";
 /// The environment variable with the directory to which evidence is written.
 pub const DIRECTORY: &str = "KEYBATON_EVIDENCE_DIR";
 
+/// The environment variable that has the conformance tests write `docs/conformance.md` where they
+/// would compare it. `cargo xtask conformance` sets it once all of them have passed.
+pub const WRITE_CONFORMANCE: &str = "KEYBATON_WRITE_CONFORMANCE";
+
 /// How long one proof may go on: what `cargo xtask prove` gives it, else `usual`.
 ///
 /// # Panics

@@ -1,10 +1,10 @@
-//! A checkpoint store in memory, content-addressed as the large ones are.
+//! A checkpoint store in memory, beside the journal and not inside its rows, as the large ones are.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use async_trait::async_trait;
-use keybaton_messages::{Checkpoint, TaskKey, wire};
+use keybaton_messages::{Checkpoint, TaskId, TaskKey, TenantId, wire};
 use keybaton_ports::limits::TASK_VALUE_BYTES_MAX;
 use keybaton_ports::{CheckpointRef, CheckpointStore, Denial, Refusal};
 use parking_lot::Mutex;
@@ -13,11 +13,17 @@ use crate::faults::Faults;
 
 const SCHEMA: u16 = 1;
 
+#[derive(Default)]
+struct Blobs {
+    /// How many were ever put: no reference is given twice.
+    put: u64,
+    by_path: BTreeMap<String, (TaskKey, Vec<u8>)>,
+}
+
 /// The fake. Clones of its `Arc` are views of one store, as after a restart.
 #[derive(Default)]
 pub struct FakeCheckpointStore {
-    /// By the path of the blob.
-    blobs: Mutex<HashMap<String, Vec<u8>>>,
+    blobs: Mutex<Blobs>,
     /// What goes wrong with the next puts, deletions and preflights.
     pub faults: Faults,
 }
@@ -50,10 +56,10 @@ impl CheckpointStore for FakeCheckpointStore {
             let bytes = wire::encode(SCHEMA, checkpoint)
                 .map_err(|error| Refusal::denied(Denial::TooLarge, error.to_string()))?;
             let digest = digest_of(&bytes);
-            // By its content: a row may name an earlier checkpoint of the same step.
-            let mark = u64::from_be_bytes(digest[..8].try_into().expect("eight bytes"));
-            let key = format!("{}/{}-{mark:016x}", checkpoint.task, checkpoint.step);
-            self.blobs.lock().insert(key.clone(), bytes);
+            let mut blobs = self.blobs.lock();
+            blobs.put += 1;
+            let key = format!("{}/{}-{}", checkpoint.task, checkpoint.step, blobs.put);
+            blobs.by_path.insert(key.clone(), (checkpoint.task.clone(), bytes));
             Ok(CheckpointRef::Blob { key, digest })
         })
     }
@@ -63,7 +69,8 @@ impl CheckpointStore for FakeCheckpointStore {
             return Err(corrupt("a reference of another store"));
         };
         let blobs = self.blobs.lock();
-        let bytes = blobs
+        let (_, bytes) = blobs
+            .by_path
             .get(key)
             .ok_or_else(|| Refusal::denied(Denial::NotFound, "no such checkpoint"))?;
         if digest_of(bytes) != *digest {
@@ -78,12 +85,26 @@ impl CheckpointStore for FakeCheckpointStore {
         }
     }
 
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        task: Option<&TaskId>,
+    ) -> Result<Vec<(TaskKey, CheckpointRef)>, Refusal> {
+        let is_asked = |of: &TaskKey| of.tenant == *tenant && task.is_none_or(|it| of.task == *it);
+        let blobs = self.blobs.lock();
+        let asked = blobs.by_path.iter().filter(|(_, (of, _))| is_asked(of));
+        let named = asked.map(|(key, (of, bytes))| {
+            (of.clone(), CheckpointRef::Blob { key: key.clone(), digest: digest_of(bytes) })
+        });
+        Ok(named.collect())
+    }
+
     async fn delete(&self, task: &TaskKey, at: &CheckpointRef) -> Result<(), Refusal> {
         self.faults.pass(|| {
             if let CheckpointRef::Blob { key, .. } = at
                 && key.starts_with(&format!("{task}/"))
             {
-                self.blobs.lock().remove(key);
+                self.blobs.lock().by_path.remove(key);
             }
             Ok(())
         })

@@ -145,6 +145,12 @@ impl Redis {
         &self.version
     }
 
+    /// Whether it can be asked on how many disks a write is (`WAITAOF`: Redis 7.2, Valkey).
+    #[must_use]
+    pub fn has_waitaof(&self) -> bool {
+        self.command_as_admin(&["COMMAND", "INFO", "WAITAOF"]).is_ok_and(|info| !info.is_empty())
+    }
+
     /// The process: its id, its log, its directory.
     #[must_use]
     pub fn server(&self) -> &Server {

@@ -131,10 +131,10 @@ impl World {
         let Some(node) = self.node() else { return };
         let victim = match self.flaw {
             Some(Flaw::RandomVictim) => {
-                let victims: HashMap<_, _> = (0..10u64).map(|number| (number, ())).collect();
+                let victims: HashMap<_, _> = (0..11u64).map(|number| (number, ())).collect();
                 victims.into_keys().next().unwrap_or(0)
             }
-            _ => self.dice.between(0, 9),
+            _ => self.dice.between(0, 10),
         };
         let Some(pair) = self.dice.pick(&self.pairs) else { return };
         self.note(|| format!("kill {victim} of {pair}"));
@@ -145,6 +145,7 @@ impl World {
             6 => kill(node.sweeper.get()),
             7 => kill(node.shipper.get()),
             8 => kill(node.scheduler.get()),
+            9 => kill(node.checkpoint_sweeper.get()),
             _ if self.dice.chance(300) => kill_all(&node, &self.pairs),
             _ => kill_tenant(&node, &self.pairs, pair),
         }
@@ -215,5 +216,6 @@ fn kill_all(node: &Shared, pairs: &[PairId]) {
     kill(node.scheduler.get());
     kill(node.sweeper.get());
     kill(node.shipper.get());
+    kill(node.checkpoint_sweeper.get());
     kill(node.supervisor.get());
 }

@@ -1,8 +1,10 @@
 //! What must be true once faults have ended: L1, L2, L3, S4, S6, S7, and nothing is left over.
 
+use std::collections::BTreeSet;
+
 use keybaton_actors::program::decode_state;
-use keybaton_messages::{PairId, VersionStatus};
-use keybaton_ports::{Journal, SecretStore, TaskJournal, TaskSpec, TaskState};
+use keybaton_messages::{PairId, TaskKey, VersionStatus};
+use keybaton_ports::{CheckpointStore, Journal, SecretStore, TaskJournal, TaskSpec, TaskState};
 use keybaton_rotation::{PairRecord, Phase};
 
 use crate::agents::{Risk, Role};
@@ -16,7 +18,7 @@ impl World {
             return Some("no node lives".into());
         }
         let pairs = self.pairs.iter().find_map(|pair| self.unfinished_pair(pair));
-        pairs.or_else(|| self.unfinished_task())
+        pairs.or_else(|| self.unfinished_task()).or_else(|| self.needless_checkpoint())
     }
 
     fn unfinished_pair(&self, pair: &PairId) -> Option<String> {
@@ -66,6 +68,20 @@ impl World {
             }
         }
         None
+    }
+
+    /// A checkpoint of a task that nobody will ever go on with.
+    fn needless_checkpoint(&self) -> Option<String> {
+        let rows = at_once(self.tasks.list(None)).expect("the fake reads");
+        let tenants: BTreeSet<_> = self.pairs.iter().map(|pair| &pair.tenant).collect();
+        let list = |tenant| at_once(self.checkpoints.list(tenant, None)).expect("the fake reads");
+        let has_ended = |key: &TaskKey| {
+            let row = rows.iter().find(|row| row.key == *key);
+            row.is_none_or(|row| !matches!(row.state, TaskState::Running | TaskState::Parked(_)))
+        };
+        let mut lying = tenants.into_iter().flat_map(list);
+        let (key, _) = lying.find(|(key, _)| has_ended(key))?;
+        Some(format!("a checkpoint of {key}, which has ended, is left"))
     }
 
     /// Everything has finished: looks at what is left.

@@ -31,6 +31,8 @@ pub enum Flaw {
     LateAfterSettle,
     /// A key that the provider refuses counts as alive.
     ProbeImagined,
+    /// Checkpoints that were deleted stay where they are.
+    CheckpointsStay,
     /// Faults are drawn from no seed.
     UnseededFaults,
     /// Who is killed is the first of a map that hashes with a random number.
@@ -56,6 +58,7 @@ impl Flaw {
                 "class B: an abandoned issue is executed after the settle time"
             }
             Self::ProbeImagined => "a key that the provider refuses is probed alive",
+            Self::CheckpointsStay => "a deleted checkpoint stays",
             Self::UnseededFaults => "faults are drawn from no seed",
             Self::RandomVictim => "a choice depends on the order of a hash map",
         }

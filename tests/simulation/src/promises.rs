@@ -10,7 +10,8 @@ use keybaton_messages::{
     VersionStatus,
 };
 use keybaton_ports::{
-    Entry, Journal, NodeLife, SealedAudit, Secret, TaskJournal, Transaction, verify_chain,
+    CheckpointStore, Entry, Journal, NodeLife, SealedAudit, Secret, TaskJournal, TaskState,
+    Transaction, verify_chain,
 };
 use keybaton_rotation::{AuditKind, Gate, PairRecord, Phase};
 
@@ -197,6 +198,35 @@ impl World {
         let before = self.seen.lock().results.insert(key.clone(), now).unwrap_or(0);
         if now < before {
             self.violate("S6", format!("{key} had {before} results and has {now}"));
+        }
+        self.check_checkpoint(key);
+    }
+
+    /// S6: the checkpoint that a task would go on from lies where its journal says. Looked at when an
+    /// entry was written and when a checkpoint was deleted.
+    pub(crate) fn check_checkpoint(&self, key: &TaskKey) {
+        let entries = at_once(self.tasks.entries(key)).unwrap_or_default();
+        let newest = entries.iter().rev();
+        let has_ended = newest.clone().any(|entry| match entry {
+            Entry::State { state, .. } => {
+                !matches!(state, TaskState::Running | TaskState::Parked(_))
+            }
+            _ => false,
+        });
+        let named = newest.clone().find_map(|entry| match entry {
+            Entry::Result { checkpoint, .. } => checkpoint.as_ref(),
+            Entry::Checkpoint { checkpoint, .. } => Some(checkpoint),
+            _ => None,
+        });
+        let list = at_once(self.checkpoints.list(&key.tenant, Some(&key.task)));
+        let lying = list.expect("the fake reads");
+        if let Some(named) = named.filter(|_| !has_ended)
+            && !lying.iter().any(|(_, at)| at == named)
+        {
+            self.violate(
+                "S6",
+                format!("{named:?} of {key} is gone, and it would go on from there"),
+            );
         }
     }
 

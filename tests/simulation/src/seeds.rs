@@ -46,5 +46,4 @@ pub fn command(mode: Mode, seed: u64) -> String {
 }
 
 /// The command of the whole.
-pub const COMMAND: &str = "RUSTFLAGS=\"--cfg tokio_unstable\" CARGO_TARGET_DIR=target/simulation \
-                           cargo test --profile simulation -p keybaton-simulation --test simulation";
+pub const COMMAND: &str = "cargo test --workspace --test simulation";

@@ -12,8 +12,11 @@ use crate::proof::{run_asked, run_seeds, told};
 const USUAL: Duration = Duration::from_secs(35);
 
 /// What is put in, and the promises that may break by it.
-const FLAWS: [(Flaw, &[&str]); 2] =
-    [(Flaw::CountsNeverEnd, &["L"]), (Flaw::ListEmpty, &["L", "L3", "S4"])];
+const FLAWS: [(Flaw, &[&str]); 3] = [
+    (Flaw::CountsNeverEnd, &["L"]),
+    (Flaw::ListEmpty, &["L", "L3", "S4"]),
+    (Flaw::CheckpointsStay, &["L"]),
+];
 
 #[test]
 fn liveness_everything_finishes_once_faults_stop() {
@@ -27,7 +30,7 @@ fn liveness_everything_finishes_once_faults_stop() {
     Evidence {
         claim: "simulation-liveness".into(),
         statement: "once faults stop, every rotation ends, every task finishes or is parked for a \
-                    person, nothing is owed, and each pair has exactly one live key of ours"
+                    person and leaves no checkpoint when it ended, nothing is owed, and each pair has exactly one live key of ours"
             .into(),
         method: "deterministic simulation of the real actors".into(),
         cases: tally.seeds,

@@ -6,7 +6,7 @@ use keybaton_simulation::{Mode, seeds};
 
 use crate::proof::{run_asked, run_seeds, told};
 
-/// Some seconds: the proof itself runs in a build of its own.
+/// Some seconds: the proof itself is for builds that can seed the runtime.
 const TIME: Duration = Duration::from_secs(4);
 
 fn holds(mode: Mode) {

@@ -18,6 +18,9 @@ macro_rules! checkpoints_conformance {
             a_reference_that_was_changed_is_corrupt
             a_foreign_reference_is_refused
             a_checkpoint_may_be_deleted_twice
+            what_is_put_again_has_another_reference
+            a_list_names_what_was_put_and_is_not_deleted
+            a_list_is_of_one_task_or_of_one_tenant
             a_state_that_is_too_large_is_refused
             a_preflight_succeeds_where_a_put_would
         }
@@ -121,6 +124,63 @@ pub async fn a_checkpoint_may_be_deleted_twice(world: &impl Has<dyn CheckpointSt
     for _ in 0..2 {
         assert_eq!(store.delete(&task("t1"), &at).await, Ok(()));
     }
+}
+
+fn lies_apart(at: &CheckpointRef) -> bool {
+    matches!(at, CheckpointRef::Blob { .. })
+}
+
+/// `put`: what does not go with its row is never stored under the same reference again.
+pub async fn what_is_put_again_has_another_reference(world: &impl Has<dyn CheckpointStore>) {
+    let store = world.port();
+    let same = checkpoint(&task("t1"), b"the same");
+    let first = store.put(&same).await.expect("stored");
+    let second = store.put(&same).await.expect("stored");
+    if lies_apart(&first) {
+        assert_ne!(first, second);
+        store.delete(&task("t1"), &first).await.expect("deleted");
+    }
+    assert_eq!(store.get(&task("t1"), &second).await.as_ref(), Ok(&same));
+}
+
+/// `list`: also what no row names; nothing where checkpoints go with their rows.
+pub async fn a_list_names_what_was_put_and_is_not_deleted(world: &impl Has<dyn CheckpointStore>) {
+    let store = world.port();
+    let (task, tenant) = (task("t1"), task("t1").tenant);
+    assert_eq!(store.list(&tenant, None).await, Ok(Vec::new()));
+    let mut put = Vec::new();
+    for state in [b"one", b"two", b"six"] {
+        put.push(store.put(&checkpoint(&task, state)).await.expect("stored"));
+    }
+    store.delete(&task, &put.remove(1)).await.expect("deleted");
+    let expected: Vec<_> = put.into_iter().filter(lies_apart).collect();
+    let list = listed(&*store, &task).await;
+    assert_eq!(list.len(), expected.len());
+    assert!(expected.iter().all(|at| list.contains(at)), "{list:?}");
+}
+
+/// `list`: neither another task's nor another tenant's, however alike their names are.
+pub async fn a_list_is_of_one_task_or_of_one_tenant(world: &impl Has<dyn CheckpointStore>) {
+    let store = world.port();
+    let all = [task("t1"), task("t"), task("t11"), task_of("umbrella", "t1")];
+    for task in &all {
+        let at = store.put(&checkpoint(task, b"state")).await.expect("stored");
+        let own = if lies_apart(&at) { vec![at] } else { Vec::new() };
+        assert_eq!(listed(&*store, task).await, own, "{task}");
+    }
+    let of_tenant = store.list(&all[0].tenant, None).await.expect("listed");
+    for task in &all {
+        let own: Vec<_> = of_tenant.iter().filter(|(of, _)| of == task).collect();
+        let is_asked = task.tenant == all[0].tenant && !listed(&*store, task).await.is_empty();
+        assert_eq!(own.len(), usize::from(is_asked), "{task}");
+    }
+}
+
+/// What is listed of a task, whose alone it must be.
+async fn listed(store: &dyn CheckpointStore, task: &TaskKey) -> Vec<CheckpointRef> {
+    let list = store.list(&task.tenant, Some(&task.task)).await.expect("listed");
+    assert!(list.iter().all(|(of, _)| of == task), "{list:?}");
+    list.into_iter().map(|(_, at)| at).collect()
 }
 
 /// `put`: at most [`TASK_VALUE_BYTES_MAX`] of state.

@@ -1,7 +1,7 @@
 //! What the port `SecretStore` promises.
 
 use keybaton_messages::{Epoch, Label, PairId, Rev, SecretVersion, Timestamp, Version};
-use keybaton_ports::{Denial, Refusal, Secret, SecretMeta, SecretStore, Witness};
+use keybaton_ports::{Denial, Generation, Refusal, Secret, SecretMeta, SecretStore, Witness};
 
 use crate::conformance::Has;
 use crate::conformance::records::{key_id, label, pair};
@@ -207,7 +207,9 @@ pub async fn a_list_has_what_is_stored_oldest_first(world: &impl Has<dyn SecretS
 /// `put_witness`: one that is older than the stored one is ignored.
 pub async fn an_older_witness_is_ignored(world: &impl Has<dyn SecretStore>) {
     let secrets = world.port();
-    let witness = |rev| Witness { rev: Rev(rev), epoch: Epoch(rev / 10), active: Some(Version(1)) };
+    let journal = Generation::parse("abcdefg2");
+    let active = Some(Version(1));
+    let witness = |rev| Witness { rev: Rev(rev), epoch: Epoch(rev / 10), active, journal };
     assert_eq!(secrets.witness(&pair("acme")).await, Ok(None));
     for (written, read) in [(10, 10), (30, 30), (20, 30), (30, 30), (31, 31)] {
         let written = witness(written);

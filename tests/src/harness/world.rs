@@ -41,6 +41,9 @@ pub type StandIn = fn(Arc<dyn Provider>) -> Arc<dyn Provider>;
 /// Makes the secret store of one life of a node.
 pub type MakeSecrets = Box<dyn Fn() -> Arc<dyn SecretStore> + Send + Sync>;
 
+/// Chooses the stores of one life of a node.
+pub type ChooseStores = Box<dyn Fn(NodeBuilder) -> NodeBuilder + Send + Sync>;
+
 /// How a world is set up.
 pub struct Setup {
     /// What issuing does to older keys.
@@ -62,6 +65,8 @@ pub struct Setup {
     /// Makes what each life of the node keeps secrets in; none: its directory. A connection does not
     /// outlive the life that opened it.
     pub secrets: Option<MakeSecrets>,
+    /// Chooses stores on real servers; none: everything is in the node's directory.
+    pub stores: Option<ChooseStores>,
 }
 
 impl Default for Setup {
@@ -76,6 +81,7 @@ impl Default for Setup {
             stand_in: None,
             bus: DeadBus::if_asked(),
             secrets: None,
+            stores: None,
         }
     }
 }
@@ -247,6 +253,9 @@ impl World {
         }
         if let Some(secrets) = &self.setup.secrets {
             builder = builder.secrets(secrets());
+        }
+        if let Some(choose) = &self.setup.stores {
+            builder = choose(builder);
         }
         if self.setup.knows_puppets {
             builder.program(Puppet { base_url, strings: self.strings.clone() })

@@ -117,17 +117,8 @@ fn prove(
     outcome: &mut Outcome,
 ) -> Result<()> {
     let ran = match prover.how {
-        How::Cargo { line, rustflags, target } => {
+        How::Cargo(line) => {
             let mut build = shell.cargo(line);
-            let mut command = shell.cargo(line);
-            for command in [&mut build, &mut command] {
-                if let Some(flags) = rustflags {
-                    command.env("RUSTFLAGS", flags);
-                }
-                if let Some(target) = target {
-                    command.env("CARGO_TARGET_DIR", shell.root().join(target));
-                }
-            }
             build.arg("--no-run");
             // Building is not part of the share.
             let built = shell.run_quietly(prover.name, build)?;
@@ -136,6 +127,7 @@ fn prove(
                 outcome.require(&format!("{} does not build", prover.name), false);
                 return Ok(());
             }
+            let mut command = shell.cargo(line);
             command.arg("--");
             if prover.in_turn > 1 {
                 command.arg("--test-threads=1");

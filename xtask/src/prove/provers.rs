@@ -1,7 +1,5 @@
 //! Who proves what, and how much of the time each one gets.
 
-use crate::simulation;
-
 /// A test that leaves evidence.
 pub struct Prover {
     /// Its name, as a person would choose it.
@@ -20,28 +18,18 @@ pub struct Prover {
 
 /// How a prover is started.
 pub enum How {
-    /// A test binary.
-    Cargo {
-        /// What cargo is told.
-        line: &'static str,
-        /// Flags for the compiler, when the ordinary ones do not do.
-        rustflags: Option<&'static str>,
-        /// A target directory of its own, so that other flags do not undo the usual build.
-        target: Option<&'static str>,
-    },
+    /// What cargo is told. The whole workspace is named: with any other choice cargo gives the
+    /// libraries other features, and builds most of them once more.
+    Cargo(&'static str),
     /// What `cargo xtask loom` does.
     Registry,
-}
-
-const fn test(line: &'static str) -> How {
-    How::Cargo { line, rustflags: None, target: None }
 }
 
 /// All provers, the quick ones first.
 pub const PROVERS: &[Prover] = &[
     Prover {
         name: "random world",
-        how: test("test --package keybaton-rotation --test world"),
+        how: How::Cargo("test --workspace --test world"),
         tests: &[
             "seeds::every_promise_holds_where_keys_coexist",
             "seeds::every_promise_holds_where_issuing_voids_the_old_key",
@@ -52,7 +40,7 @@ pub const PROVERS: &[Prover] = &[
     },
     Prover {
         name: "model",
-        how: test("test --package keybaton-model --test model"),
+        how: How::Cargo("test --workspace --test model"),
         tests: &[],
         weight: 20,
         in_turn: 8,
@@ -77,11 +65,7 @@ pub const PROVERS: &[Prover] = &[
     },
     Prover {
         name: "simulation",
-        how: How::Cargo {
-            line: simulation::LINE,
-            rustflags: Some(simulation::RUSTFLAGS),
-            target: Some(simulation::TARGET),
-        },
+        how: How::Cargo("test --workspace --test simulation"),
         tests: &[],
         weight: 8,
         in_turn: 2,
@@ -89,7 +73,7 @@ pub const PROVERS: &[Prover] = &[
     },
     Prover {
         name: "reference models",
-        how: test("test --package keybaton-tests --test reference"),
+        how: How::Cargo("test --workspace --test reference"),
         tests: &[
             "journal::reference_journal",
             "secrets::reference_secrets",
@@ -101,7 +85,7 @@ pub const PROVERS: &[Prover] = &[
     },
     Prover {
         name: "fuzzing",
-        how: test("test --package keybaton-tests --test fuzz"),
+        how: How::Cargo("test --workspace --test fuzz"),
         tests: &["hunt::fuzz"],
         weight: 3,
         in_turn: 1,
@@ -109,7 +93,7 @@ pub const PROVERS: &[Prover] = &[
     },
     Prover {
         name: "canary",
-        how: test("test --package keybaton-tests --test scenarios"),
+        how: How::Cargo("test --workspace --test scenarios"),
         tests: &["secrets_do_not_spill::canary"],
         weight: 1,
         in_turn: 1,
@@ -117,7 +101,7 @@ pub const PROVERS: &[Prover] = &[
     },
     Prover {
         name: "bus off",
-        how: test("test --package keybaton-tests --test scenarios"),
+        how: How::Cargo("test --workspace --test scenarios"),
         tests: &["bus_off::bus_off"],
         weight: 1,
         in_turn: 1,
@@ -125,7 +109,7 @@ pub const PROVERS: &[Prover] = &[
     },
     Prover {
         name: "audit tampering",
-        how: test("test --package keybaton-tests --test scenarios"),
+        how: How::Cargo("test --workspace --test scenarios"),
         tests: &["audit_tamper::audit_tamper"],
         weight: 2,
         in_turn: 1,
@@ -133,7 +117,7 @@ pub const PROVERS: &[Prover] = &[
     },
     Prover {
         name: "ambiguity storm",
-        how: test("test --package keybaton-tests --test scenarios"),
+        how: How::Cargo("test --workspace --test scenarios"),
         tests: &["storm::an_ambiguity_storm_leaves_one_live_key_for_each_pair"],
         weight: 6,
         in_turn: 1,
@@ -141,10 +125,18 @@ pub const PROVERS: &[Prover] = &[
     },
     Prover {
         name: "crash points",
-        how: test("test --package keybaton-tests --test crash_points"),
+        how: How::Cargo("test --workspace --test crash_points"),
         tests: &["proof::every_point_is_survived"],
         weight: 10,
         in_turn: 1,
         claims: &["crash-points"],
+    },
+    Prover {
+        name: "crash points on every choice of stores",
+        how: How::Cargo("test --workspace --test crash_points"),
+        tests: &["matrix::every_choice_of_stores_survives_its_kills"],
+        weight: 4,
+        in_turn: 1,
+        claims: &["crash-points-stores"],
     },
 ];

@@ -1,6 +1,6 @@
 //! A new life finds every phase and goes on; clocks may have been set meanwhile.
 
-use keybaton_messages::{Epoch, Incarnation};
+use keybaton_messages::{Epoch, Incarnation, Rev};
 
 use crate::script::{Bench, check};
 
@@ -114,6 +114,15 @@ fn starts_that_follow_one_another_change_nothing_but_the_epoch() {
         once.epoch = twice.epoch;
         assert_eq!(once, twice, "{story}");
     }
+}
+
+#[test]
+fn a_record_is_behind_a_later_revision_and_a_version_that_it_has_not_made() {
+    let record = Bench::play("promoted").record;
+    assert!(!record.is_behind(record.rev, record.active), "what it says itself");
+    assert!(!record.is_behind(Rev(0), None), "what was seen before its first key");
+    assert!(record.is_behind(record.rev.next(), record.active), "a later revision");
+    assert!(record.is_behind(record.rev, Some(record.next_version)), "a version of another life");
 }
 
 #[test]

@@ -32,10 +32,16 @@ const READS: &str = "+ping +select +xread +xreadgroup +xack +xautoclaim +xgroup|
 /// What publishing takes besides.
 const PUBLISHES: &str = "+eval +xadd +hset +expire";
 
-/// What keeping a journal takes: one script, what the script does, reads that belong to one moment,
-/// and a look at how durable the server is.
+/// The line that a server with a journal needs for the user `default`. While the server reads its
+/// file again it acts as that user, and leaves out transactions with commands that this user may
+/// not do. Nobody can sign in as it.
+pub const REDIS_REPLAY_LINE: &str = "user default off resetpass resetkeys resetchannels \
+                                     ~keybaton:* -@all +hset +hdel +hincrby +unlink";
+
+/// What keeping a journal takes: two scripts, what they do, reads that belong to one moment, and a
+/// look at how durable the server is.
 const KEEPS: &str = "+ping +select +info +config|get +acl|dryrun +multi +exec +script|load +eval +evalsha \
-                     +hget +hmget +hgetall +hkeys +hexists +hlen +hset +hdel +hincrby +unlink";
+                     +time +hget +hmget +hgetall +hkeys +hexists +hlen +hset +hdel +hincrby +unlink";
 
 impl RedisUser<'_> {
     /// The user's name. Tenants' names have no dots, so none is called like the node's.

@@ -30,10 +30,11 @@ use keybaton_ports::{EventBus, EventStream, Refusal};
 use redis::cmd;
 use tokio::sync::watch;
 
-pub use acl::RedisUser;
+pub use acl::{REDIS_REPLAY_LINE, RedisUser};
 pub use group::{Delivery, GroupMember};
 pub use settings::{
-    RedisSettings, RedisSettingsError, redis_password_file, redis_password_from_environment,
+    REDIS_JOURNAL_PASSWORD_VARIABLE, REDIS_PASSWORD_VARIABLE, RedisPlace, RedisSettings,
+    RedisSettingsError, redis_password_file,
 };
 
 use self::entry::{fields, newest, pairs_key, parse_newest, seen_key, stream_key};

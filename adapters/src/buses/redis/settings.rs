@@ -10,19 +10,69 @@ use std::time::Duration;
 
 use keybaton_ports::Secret;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::limits::{REDIS_CLAIM_AFTER, REDIS_PASSWORD_BYTES_MAX, REDIS_STREAM_EVENTS_MAX};
 
 /// The variable that may hold the password where no file can.
-const PASSWORD_VARIABLE: &str = "KEYBATON_REDIS_PASSWORD";
+pub const REDIS_PASSWORD_VARIABLE: &str = "KEYBATON_REDIS_PASSWORD";
+
+/// The same for a journal in Redis, whose user is another one.
+pub const REDIS_JOURNAL_PASSWORD_VARIABLE: &str = "KEYBATON_REDIS_JOURNAL_PASSWORD";
+
+/// Where Redis is and who signs in there, without the password: enough to come back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisPlace {
+    /// `redis://host:port/db`, `rediss://…` or `unix:///path?db=0`, without a user or a password.
+    pub url: String,
+    /// The user of the access control list; `default` when there is none.
+    pub user: Option<String>,
+    /// The file with its password.
+    pub password_file: Option<PathBuf>,
+    /// The certificate authorities to trust (PEM) instead of the public ones.
+    pub authority_file: Option<PathBuf>,
+}
+
+impl RedisPlace {
+    /// Settings with which one signs in there. The password comes from the file, and where none is
+    /// named from `variable` of the environment. Whoever can read the process's environment can
+    /// read that, so a file is better.
+    ///
+    /// # Errors
+    /// [`RedisSettingsError`], which never repeats the URL.
+    pub fn settings(&self, variable: &str) -> Result<RedisSettings, RedisSettingsError> {
+        let mut settings = RedisSettings::new(&self.url)?;
+        let password = match &self.password_file {
+            Some(file) => Some(redis_password_file(file)?),
+            None => password_from_environment(variable)?,
+        };
+        match (&self.user, password) {
+            (user, Some(password)) => {
+                settings = settings.user(user.as_deref().unwrap_or("default"), password);
+            }
+            (Some(user), None) => {
+                let (user, variable) = (user.clone(), variable.to_owned());
+                return Err(RedisSettingsError::NoPassword { user, variable });
+            }
+            (None, None) => {}
+        }
+        if let Some(file) = &self.authority_file {
+            settings = settings.authority_file(file)?;
+        }
+        settings.place.user.clone_from(&self.user);
+        settings.place.password_file.clone_from(&self.password_file);
+        Ok(settings)
+    }
+}
 
 /// How Redis is reached. The password stays in it until the bus is built; from then on the client
 /// library holds a copy, which it needs whenever it connects again and does not wipe.
 pub struct RedisSettings {
+    place: RedisPlace,
     info: ConnectionInfo,
-    user: Option<String>,
     password: Option<Secret>,
     authority: Option<Vec<u8>>,
     pub(super) events_max: usize,
@@ -35,9 +85,17 @@ pub enum RedisSettingsError {
     /// The URL names a password or a user.
     #[error(
         "the redis URL must not hold a user or a password: name the user in the settings, and put \
-         the password into a file or into {PASSWORD_VARIABLE}"
+         the password into a file or into {REDIS_PASSWORD_VARIABLE}"
     )]
     SecretInUrl,
+    /// A user without a password.
+    #[error("the redis user {user} needs a password: name a file with it, or set {variable}")]
+    NoPassword {
+        /// Which user.
+        user: String,
+        /// Which variable of the environment is looked at.
+        variable: String,
+    },
     /// The URL is of another form.
     #[error(
         "the redis URL cannot be used: write redis://host:port/db, rediss://host:port/db for TLS, \
@@ -89,9 +147,11 @@ impl RedisSettings {
             return Err(RedisSettingsError::Url);
         }
         let info = parsed.into_connection_info().map_err(|_| RedisSettingsError::Url)?;
+        let url = url.to_owned();
+        let place = RedisPlace { url, user: None, password_file: None, authority_file: None };
         Ok(Self {
+            place,
             info,
-            user: None,
             password: None,
             authority: None,
             events_max: REDIS_STREAM_EVENTS_MAX,
@@ -102,9 +162,15 @@ impl RedisSettings {
     /// Signs in as this user of the access control list.
     #[must_use]
     pub fn user(mut self, name: &str, password: Secret) -> Self {
-        self.user = Some(name.to_owned());
+        self.place.user = Some(name.to_owned());
         self.password = Some(password);
         self
+    }
+
+    /// Where it is and who signs in there.
+    #[must_use]
+    pub fn place(&self) -> &RedisPlace {
+        &self.place
     }
 
     /// Where it is, in words for people.
@@ -121,6 +187,7 @@ impl RedisSettings {
         let read = std::fs::read(path);
         let io = |source| RedisSettingsError::File { path: path.to_owned(), source };
         self.authority = Some(read.map_err(io)?);
+        self.place.authority_file = Some(path.to_owned());
         Ok(self)
     }
 
@@ -142,7 +209,7 @@ impl RedisSettings {
     /// The client of the library, which connects when it is asked to.
     pub(crate) fn client(&self) -> Result<Client, RedisSettingsError> {
         let mut redis = self.info.redis_settings().clone().set_skip_set_lib_name();
-        if let Some(user) = &self.user {
+        if let Some(user) = &self.place.user {
             redis = redis.set_username(user);
         }
         if let Some(password) = &self.password {
@@ -180,17 +247,12 @@ pub fn redis_password_file(path: &Path) -> Result<Secret, RedisSettingsError> {
     password(&bytes, &path.display().to_string())
 }
 
-/// Reads `KEYBATON_REDIS_PASSWORD`, if that is set. Whoever can read the process's environment can
-/// read the password, so a file is better.
-///
-/// # Errors
-/// [`RedisSettingsError::Password`].
-pub fn redis_password_from_environment() -> Result<Option<Secret>, RedisSettingsError> {
-    let Some(text) = std::env::var_os(PASSWORD_VARIABLE) else {
+fn password_from_environment(variable: &str) -> Result<Option<Secret>, RedisSettingsError> {
+    let Some(text) = std::env::var_os(variable) else {
         return Ok(None);
     };
     let text = Zeroizing::new(text.into_encoded_bytes());
-    password(&text, PASSWORD_VARIABLE).map(Some)
+    password(&text, variable).map(Some)
 }
 
 fn password(bytes: &[u8], place: &str) -> Result<Secret, RedisSettingsError> {
@@ -230,6 +292,27 @@ mod tests {
         for url in ["redis://h:6379/3", "rediss://h:6379", "unix:///run/r.sock?db=1", "redis://h"] {
             assert!(RedisSettings::new(url).is_ok(), "{url}");
         }
+    }
+
+    #[test]
+    fn settings_know_the_way_back_and_not_the_password() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let file = dir.path().join("password");
+        std::fs::write(&file, "hunter2").expect("written");
+        let only_us = std::fs::Permissions::from_mode(0o400);
+        std::fs::set_permissions(&file, only_us).expect("set");
+        let place = RedisPlace {
+            url: "redis://h:6379/3".into(),
+            user: Some("node".into()),
+            password_file: Some(file),
+            authority_file: None,
+        };
+        let settings = place.settings("KEYBATON_UNSET").expect("good settings");
+        assert_eq!(*settings.place(), place);
+        assert!(!format!("{:?}", settings.place()).contains("hunter2"));
+        let without = RedisPlace { password_file: None, ..place };
+        let refusal = without.settings("KEYBATON_UNSET").err().expect("no password");
+        assert!(refusal.to_string().contains("set KEYBATON_UNSET"), "{refusal}");
     }
 
     #[test]

@@ -73,6 +73,18 @@ pub enum RedisStoreError {
         /// Replicas that were asked for.
         wanted: u8,
     },
+    /// There is no store, and none was to be made.
+    #[error("there is no keybaton store in this Redis database; check the address")]
+    Missing,
+    /// Another process works on the store.
+    #[error(
+        "another keybaton process works on this Redis store ({by}); stop it first, or choose \
+         another database"
+    )]
+    InUse {
+        /// Which one.
+        by: String,
+    },
     /// Written by a newer program.
     #[error(
         "the store in Redis has schema {found} and this keybaton knows {known}; run the keybaton \

@@ -21,6 +21,7 @@ mod error;
 mod names;
 mod open;
 mod pages;
+mod reservation;
 mod server;
 mod settings;
 mod tasks;
@@ -40,6 +41,7 @@ use redis::cmd;
 
 pub use error::RedisStoreError;
 pub use open::RedisStore;
+pub use reservation::RedisReservation;
 pub use settings::{AcceptedLoss, Durability, RedisJournalSettings};
 
 use self::change::Change;

@@ -14,6 +14,9 @@ pub(super) const SCHEMA: &str = "1";
 /// The store itself: `schema`, `id`, `identity`, `time` (milliseconds), `writes`.
 pub(super) const STORE: &str = "keybaton:store";
 
+/// Which process works on the store: `process`, `whose`, `until` (the server's milliseconds).
+pub(super) const OWNER: &str = "keybaton:owner";
+
 /// Node -> its present incarnation.
 pub(super) const LIVES: &str = "keybaton:lives";
 

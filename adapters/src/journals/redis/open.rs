@@ -10,10 +10,11 @@ use std::sync::Arc;
 use data_encoding::HEXLOWER;
 use keybaton_messages::{DeploymentId, Timestamp};
 use keybaton_ports::{AuditKey, Clock, FingerprintKey, Journal, Refusal, TaskJournal};
-use redis::{Cmd, FromRedisValue, cmd};
+use redis::{Client, Cmd, FromRedisValue, cmd};
 
 use super::change::{Change, load_script};
 use super::names;
+use super::reservation::{RedisReservation, reserve};
 use super::server::{Confirm, Server, Step};
 use super::tasks::RedisTaskJournal;
 use super::{
@@ -47,6 +48,7 @@ pub struct RedisStore {
     pub durability: Durability,
     /// What the operator should know.
     pub notices: Vec<String>,
+    client: Client,
 }
 
 impl RedisStore {
@@ -69,10 +71,12 @@ impl RedisStore {
             let (script, confirm) = (script.clone(), checked.confirm);
             Server::start(client.clone(), script, store_id, confirm, settings.answer_wait_max)
         };
-        let identity = identify(&link, &start, master).await?;
+        let identity = identify(&link, settings.create, &start, master).await?;
         let Identity { sealer, deployment, store_id, time_ms } = identity;
         let server = Arc::new(start(store_id));
-        rehearse(&server).await?;
+        if settings.create {
+            rehearse(&server).await?;
+        }
         let sealer = Arc::new(sealer);
         let clock = Arc::new(SystemClock::start(Timestamp(time_ms)));
         let audit_key = Arc::new(sealer.keyring().audit_key());
@@ -94,7 +98,16 @@ impl RedisStore {
             deployment,
             durability,
             notices: vec![format!("the journal in Redis is {durability}; see docs/howto/redis.md")],
+            client,
         })
+    }
+
+    /// Keeps every other process from working on this store, for as long as the answer lives.
+    ///
+    /// # Errors
+    /// [`RedisStoreError::InUse`] when another one does.
+    pub async fn reserve(&self) -> Result<RedisReservation, RedisStoreError> {
+        reserve(self.client.clone()).await
     }
 }
 
@@ -208,11 +221,15 @@ struct Identity {
 /// Reads who the store is, or makes it somebody.
 async fn identify(
     link: &Link,
+    create: bool,
     start: &impl Fn(String) -> Server,
     master: MasterKey,
 ) -> Result<Identity, RedisStoreError> {
     if let Some(found) = Found::read(link).await? {
         return found.open(master);
+    }
+    if !create {
+        return Err(RedisStoreError::Missing);
     }
     let Founding { store_id, sealer, deployment, sealed } = Founding::new(master);
     let store_id = HEXLOWER.encode(&store_id);

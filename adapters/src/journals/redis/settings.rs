@@ -4,12 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::buses::RedisSettings;
 use crate::limits::REDIS_JOURNAL_ANSWER_MAX;
 
 /// What Redis may lose of what it has acknowledged, as far as its operator accepts that. Redis
 /// promises less than the other stores, so that it is used only where somebody has said so.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AcceptedLoss {
     /// Nothing: such a store is not opened.
     #[default]
@@ -89,6 +92,8 @@ pub struct RedisJournalSettings {
     pub replicas_min: u8,
     /// Longest wait for one answer; after it the outcome of a write is unknown.
     pub answer_wait_max: Duration,
+    /// Whether a store is made where there is none; whoever only looks makes none.
+    pub create: bool,
 }
 
 impl RedisJournalSettings {
@@ -101,6 +106,7 @@ impl RedisJournalSettings {
             accepted_loss: AcceptedLoss::Nothing,
             replicas_min: 0,
             answer_wait_max: REDIS_JOURNAL_ANSWER_MAX,
+            create: true,
         }
     }
 }

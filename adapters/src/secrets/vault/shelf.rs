@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use keybaton_messages::{Epoch, Rev, Version};
-use keybaton_ports::{Denial, Refusal, Witness};
+use keybaton_ports::{Denial, Generation, Refusal, Witness};
 use vaultrs::api::kv2::responses::ReadSecretMetadataResponse;
 
 use super::limits::{VERSIONS_CEILING, VERSIONS_MAX};
@@ -11,6 +11,7 @@ use super::limits::{VERSIONS_CEILING, VERSIONS_MAX};
 const REV: &str = "kb_rev";
 const EPOCH: &str = "kb_epoch";
 const ACTIVE: &str = "kb_active_v";
+const GENERATION: &str = "kb_store_gen";
 /// Vault takes no empty value.
 const NO_VERSION: &str = "none";
 
@@ -77,7 +78,11 @@ impl Shelf {
                 number => Some(Version(number.parse().ok()?)),
             };
             let epoch = Epoch(self.custom.get(EPOCH)?.parse().ok()?);
-            Some(Witness { rev: Rev(rev.parse().ok()?), epoch, active })
+            let journal = match self.custom.get(GENERATION) {
+                None => None,
+                Some(text) => Some(Generation::parse(text)?),
+            };
+            Some(Witness { rev: Rev(rev.parse().ok()?), epoch, active, journal })
         };
         read().map(Some).ok_or_else(|| {
             let why = "the witness in Vault's custom metadata is not what was written";
@@ -92,6 +97,9 @@ impl Shelf {
         custom.insert(REV.to_owned(), witness.rev.0.to_string());
         custom.insert(EPOCH.to_owned(), witness.epoch.0.to_string());
         custom.insert(ACTIVE.to_owned(), active);
+        if let Some(journal) = witness.journal {
+            custom.insert(GENERATION.to_owned(), journal.to_string());
+        }
         custom
     }
 }
@@ -143,13 +151,19 @@ mod tests {
         shelf.custom.insert("owner".to_owned(), "team a".to_owned());
         assert_eq!(shelf.witness(), Ok(None));
         for active in [None, Some(Version(7))] {
-            let witness = Witness { rev: Rev(30), epoch: Epoch(3), active };
-            shelf.custom = shelf.with_witness(witness);
-            assert_eq!(shelf.witness(), Ok(Some(witness)));
-            assert_eq!(shelf.custom["owner"], "team a");
+            for journal in [None, Generation::parse("abcdefg2")] {
+                let witness = Witness { rev: Rev(30), epoch: Epoch(3), active, journal };
+                shelf.custom = shelf.with_witness(witness);
+                assert_eq!(shelf.witness(), Ok(Some(witness)));
+                assert_eq!(shelf.custom["owner"], "team a");
+                shelf.custom.remove(GENERATION);
+            }
         }
-        shelf.custom.insert(EPOCH.to_owned(), "many".to_owned());
-        assert!(shelf.witness().is_err());
+        for (name, text) in [(GENERATION, "another"), (EPOCH, "many")] {
+            shelf.custom.insert(name.to_owned(), text.to_owned());
+            assert!(shelf.witness().is_err(), "{name}");
+            shelf.custom.remove(GENERATION);
+        }
     }
 
     #[test]

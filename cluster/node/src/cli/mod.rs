@@ -45,7 +45,7 @@ enum Command {
     /// Look at the audit trail
     #[command(subcommand)]
     Audit(audit::AuditCommand),
-    /// Prepare Redis for the event bus
+    /// Prepare Redis for events or for a journal
     #[command(subcommand)]
     Redis(redis::RedisCommand),
     /// Prepare a Vault for secrets

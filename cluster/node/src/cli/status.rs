@@ -20,8 +20,9 @@ Examples:
   keybaton status --data-dir /var/lib/keybaton
   keybaton status --data-dir d -o json | jq '.pairs[].why'
 
-A running node is asked; of a stopped one the journal is read. Where that lies in Postgres, the
-password comes from the file that the node was started with, or from KEYBATON_POSTGRES_PASSWORD.")]
+A running node is asked; of a stopped one the journal is read. Where that lies in Postgres or Redis,
+the password comes from the file that the node was started with, or from KEYBATON_POSTGRES_PASSWORD
+or KEYBATON_REDIS_JOURNAL_PASSWORD.")]
 pub struct StatusArgs {
     /// The node's data directory, or a demo's
     #[arg(long)]
@@ -58,6 +59,9 @@ fn text(dir: &Path, status: &NodeStatus) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{}: {how}", dir.display());
     let _ = writeln!(text, "journal: {}", stores.journal);
+    if let Some(loss) = &stores.journal_may_lose {
+        let _ = writeln!(text, "journal is {loss}");
+    }
     let _ = writeln!(text, "secrets: {}; events: {}", stores.secrets, stores.bus);
     let _ = writeln!(
         text,

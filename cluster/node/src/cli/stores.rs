@@ -5,20 +5,26 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use keybaton::buses::{RedisSettings, redis_password_file, redis_password_from_environment};
+use keybaton::buses::{
+    REDIS_JOURNAL_PASSWORD_VARIABLE, REDIS_PASSWORD_VARIABLE, RedisPlace, RedisSettings,
+};
 use keybaton::postgres::PostgresSettings;
 use keybaton::vault::{CredentialSource, Login, MOUNT_DEFAULT, PREFIX_DEFAULT, VaultSettings};
-use keybaton::{NodeBuilder, Secret};
+use keybaton::{AcceptedLoss, NodeBuilder, RedisJournalSettings, Secret};
 
 /// Vault's own variables, which its command line reads too.
 const VAULT_ADDRESS: &str = "VAULT_ADDR";
 const VAULT_TOKEN: &str = "VAULT_TOKEN";
 
+/// How an address of Redis begins.
+const REDIS_SCHEMES: [&str; 3] = ["redis://", "rediss://", "unix://"];
+
 /// Where a node keeps what.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Stores")]
 pub struct StoreArgs {
-    /// Records, tasks, checkpoints: redb (in the data directory) or postgres://USER@HOST/DATABASE
+    /// Records, tasks, checkpoints: redb (in the data directory), postgres://USER@HOST/DATABASE, or
+    /// as best effort redis://HOST:PORT/DB
     // Not parsed by clap, whose errors would repeat an address that holds a password.
     #[arg(long, value_name = "redb|URL")]
     pub journal: Option<String>,
@@ -50,6 +56,22 @@ pub struct StoreArgs {
     /// Authorities (PEM) to trust for Redis, instead of the public ones
     #[arg(long, value_name = "FILE")]
     pub redis_ca_file: Option<PathBuf>,
+
+    /// What a journal in Redis may lose: failover, or for trials crash; without it there is none
+    #[arg(long, value_name = "failover|crash")]
+    pub accepted_loss: Option<AcceptedLoss>,
+
+    /// User of a journal in Redis; see `keybaton redis acl --journal`
+    #[arg(long, value_name = "NAME")]
+    pub redis_journal_user: Option<String>,
+
+    /// File with that user's password; without it KEYBATON_REDIS_JOURNAL_PASSWORD
+    #[arg(long, value_name = "FILE")]
+    pub redis_journal_password_file: Option<PathBuf>,
+
+    /// Replicas of Redis that must have a record on disk before it counts
+    #[arg(long, value_name = "N")]
+    pub redis_journal_replicas: Option<u8>,
 
     /// Where Vault is; without it VAULT_ADDR
     #[arg(long, value_name = "URL")]
@@ -87,9 +109,25 @@ impl StoreArgs {
     /// When an option cannot be used; the message says what to write instead, and never repeats an
     /// address.
     pub fn apply(&self, mut builder: NodeBuilder) -> anyhow::Result<NodeBuilder> {
-        if let Some(settings) = self.postgres()? {
-            builder = builder.postgres(settings);
-        }
+        builder = match self.journal.as_deref() {
+            None | Some("redb") => builder,
+            Some("postgres") => bail!(
+                "--journal postgres needs to know where: postgres://USER@HOST/DATABASE, or \
+                 --servers start"
+            ),
+            Some("redis") => bail!(
+                "--journal redis needs to know where: redis://HOST:PORT/DB, or --servers start"
+            ),
+            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                builder.postgres(self.postgres(url))
+            }
+            Some(url) if REDIS_SCHEMES.iter().any(|scheme| url.starts_with(scheme)) => {
+                builder.redis_journal(self.redis_journal(url)?)
+            }
+            Some(_) => {
+                bail!("--journal takes redb, postgres://USER@HOST/DATABASE or redis://HOST:PORT/DB")
+            }
+        };
         if let Some(settings) = self.vault()? {
             builder = builder.vault(settings);
         }
@@ -99,20 +137,33 @@ impl StoreArgs {
         Ok(builder)
     }
 
-    fn postgres(&self) -> anyhow::Result<Option<PostgresSettings>> {
-        let url = match self.journal.as_deref() {
-            None | Some("redb") => return Ok(None),
-            Some("postgres") => bail!(
-                "--journal postgres needs to know where: postgres://USER@HOST/DATABASE, or \
-                 --servers start"
-            ),
-            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => url,
-            Some(_) => bail!("--journal takes redb or postgres://USER@HOST/DATABASE"),
-        };
+    fn postgres(&self, url: &str) -> PostgresSettings {
         let mut settings = PostgresSettings::new(url);
         settings.password_file.clone_from(&self.postgres_password_file);
         settings.ca_file.clone_from(&self.postgres_ca_file);
-        Ok(Some(settings))
+        settings
+    }
+
+    fn redis_journal(&self, url: &str) -> anyhow::Result<RedisJournalSettings> {
+        let Some(accepted_loss) = self.accepted_loss else {
+            bail!(
+                "a journal in Redis is best effort: a failover of Redis may lose what it has \
+                 acknowledged, and a key could be revoked while somebody holds it; accept that \
+                 with --accepted-loss failover, or keep the journal in Postgres or in redb"
+            );
+        };
+        let place = RedisPlace {
+            url: url.to_owned(),
+            user: self.redis_journal_user.clone(),
+            password_file: self.redis_journal_password_file.clone(),
+            authority_file: self.redis_ca_file.clone(),
+        };
+        let redis = place.settings(REDIS_JOURNAL_PASSWORD_VARIABLE).context("--journal")?;
+        Ok(RedisJournalSettings {
+            accepted_loss,
+            replicas_min: self.redis_journal_replicas.unwrap_or_default(),
+            ..RedisJournalSettings::new(redis)
+        })
     }
 
     /// The settings of Redis, if it was chosen.
@@ -127,24 +178,13 @@ impl StoreArgs {
             }
             Some(url) => url,
         };
-        let mut settings = RedisSettings::new(url).context("--bus")?;
-        let password = match &self.redis_password_file {
-            Some(file) => Some(redis_password_file(file)?),
-            None => redis_password_from_environment()?,
+        let place = RedisPlace {
+            url: url.to_owned(),
+            user: self.redis_user.clone(),
+            password_file: self.redis_password_file.clone(),
+            authority_file: self.redis_ca_file.clone(),
         };
-        match (&self.redis_user, password) {
-            (user, Some(password)) => {
-                settings = settings.user(user.as_deref().unwrap_or("default"), password);
-            }
-            (Some(_), None) => bail!(
-                "--redis-user needs a password: --redis-password-file, or KEYBATON_REDIS_PASSWORD"
-            ),
-            (None, None) => {}
-        }
-        if let Some(file) = &self.redis_ca_file {
-            settings = settings.authority_file(file)?;
-        }
-        Ok(Some(settings))
+        Ok(Some(place.settings(REDIS_PASSWORD_VARIABLE).context("--bus")?))
     }
 
     fn vault(&self) -> anyhow::Result<Option<VaultSettings>> {
@@ -208,6 +248,10 @@ impl StoreArgs {
             ("redis-user", self.redis_user.clone()),
             ("redis-password-file", path(&self.redis_password_file)),
             ("redis-ca-file", path(&self.redis_ca_file)),
+            ("accepted-loss", self.accepted_loss.map(|loss| loss.as_str().to_owned())),
+            ("redis-journal-user", self.redis_journal_user.clone()),
+            ("redis-journal-password-file", path(&self.redis_journal_password_file)),
+            ("redis-journal-replicas", self.redis_journal_replicas.map(|n| n.to_string())),
         ];
         given
             .into_iter()

@@ -22,6 +22,7 @@ Examples:
   keybaton demo --servers start                  on a real Postgres, Vault and Redis, started here
   keybaton demo --servers start --secrets embedded --bus local
   keybaton demo --journal postgres://keybaton@db/keybaton --postgres-password-file pw --data-dir d
+  keybaton demo --journal redis://db:6379/0 --accepted-loss failover --data-dir d
   keybaton demo --bus redis://cache:6379/0 --redis-user keybaton --redis-password-file rw
   keybaton demo --secrets vault --vault-address https://vault:8200 --vault-token-file token
 

@@ -57,6 +57,9 @@ impl Screen {
         ));
         let stores = node.stores();
         self.say(&format!("journal: {}", stores.journal));
+        if let Some(loss) = &stores.journal_may_lose {
+            self.say(&format!("journal is {loss}"));
+        }
         self.say(&format!("secrets: {}; events: {}", stores.secrets, stores.bus));
         self.say(&format!(
             "rotating the key of {:?}; real waits are scaled 1:{SCALE} (overlap 5 s for 5 min)",

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use keybaton::buses::RedisUser;
+use keybaton::buses::{REDIS_REPLAY_LINE, RedisUser};
 use keybaton::messages::TenantId;
 use keybaton::vault::{Place, Role, policy_name};
 use keybaton_servers::program::Kind;
@@ -36,23 +36,24 @@ impl Servers {
     pub fn start<T: AsRef<str>>(stores: &mut StoreArgs, tenants: &[T]) -> Result<Self> {
         let is_open =
             |choice: &Option<String>, name| choice.as_deref().is_none_or(|choice| choice == name);
-        let wanted = (
-            is_open(&stores.journal, "postgres"),
-            is_open(&stores.secrets, "vault") && stores.vault_address.is_none(),
-            is_open(&stores.bus, "redis"),
-        );
-        demand_programs(wanted)?;
+        let postgres = is_open(&stores.journal, "postgres");
+        let vault = is_open(&stores.secrets, "vault") && stores.vault_address.is_none();
+        // It is chosen only by its name: it may lose what it has acknowledged.
+        let is_journal = stores.journal.as_deref() == Some("redis");
+        let is_bus = is_open(&stores.bus, "redis");
+        let redis = is_bus || is_journal;
+        demand_programs((postgres, vault, redis))?;
         let mut servers = Self::default();
-        if wanted.0 {
+        if postgres {
             servers.postgres = Some(start_postgres(stores)?);
         }
-        if wanted.1 {
+        if vault {
             servers.vault = Some(start_vault(stores, tenants)?);
         }
-        if wanted.2 {
-            servers.redis = Some(start_redis(stores)?);
+        if redis {
+            servers.redis = Some(start_redis(stores, is_bus, is_journal)?);
         }
-        if wanted == (false, false, false) {
+        if !(postgres || vault || redis) {
             bail!("--servers start has nothing to start: every store has been chosen already");
         }
         Ok(servers)
@@ -107,15 +108,39 @@ fn start_postgres(stores: &mut StoreArgs) -> Result<Postgres> {
     Ok(postgres)
 }
 
-fn start_redis(stores: &mut StoreArgs) -> Result<Redis> {
-    let word = password();
-    let secret = keybaton::Secret::new(word.clone().into_bytes())?;
-    let users = vec![RedisUser::Node.acl_line(Some(&secret))];
-    let redis = Redis::start(RedisConfig { users, ..RedisConfig::default() })?;
-    let file = redis.server().home().write("password-of-the-node", &word)?;
-    stores.bus = Some(format!("redis://127.0.0.1:{}/0", redis.port()));
-    stores.redis_user = Some(RedisUser::Node.name());
-    stores.redis_password_file = Some(file);
+/// One server with a user for events, a user for the journal, or both; each reaches its own keys.
+fn start_redis(stores: &mut StoreArgs, is_bus: bool, is_journal: bool) -> Result<Redis> {
+    let words = [password(), password()];
+    let [bus_word, journal_word] = &words;
+    let line = |user: RedisUser<'_>, word: &String| -> Result<String> {
+        let secret = keybaton::Secret::new(word.clone().into_bytes())?;
+        Ok(user.acl_line(Some(&secret)))
+    };
+    let redis = Redis::start(RedisConfig::default())?;
+    let add = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().skip(1).collect();
+        redis.command_as_admin(&[&["ACL", "SETUSER"], &words[..]].concat()).map(drop)
+    };
+    let url = format!("redis://127.0.0.1:{}/0", redis.port());
+    if is_bus {
+        add(&line(RedisUser::Node, bus_word)?)?;
+        let file = redis.server().home().write("password-of-the-node", bus_word)?;
+        stores.bus = Some(url.clone());
+        stores.redis_user = Some(RedisUser::Node.name());
+        stores.redis_password_file = Some(file);
+    }
+    if is_journal {
+        add(&line(RedisUser::Journal, journal_word)?)?;
+        add(REDIS_REPLAY_LINE)?;
+        if redis.has_waitaof() {
+            add(&format!("user {} +waitaof", RedisUser::Journal.name()))?;
+        }
+        let file = redis.server().home().write("password-of-the-journal", journal_word)?;
+        stores.journal = Some(url);
+        stores.redis_journal_user = Some(RedisUser::Journal.name());
+        stores.redis_journal_password_file = Some(file);
+    }
+    redis.command_as_admin(&["ACL", "SAVE"])?;
     Ok(redis)
 }
 

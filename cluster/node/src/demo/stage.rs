@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use keybaton::buses::RedisBus;
 use keybaton::postgres::PostgresError;
-use keybaton::{Node, NodeBuilder, Policy, Secret, StartError, TaskHandle};
+use keybaton::{Node, NodeBuilder, Policy, RedisStoreError, Secret, StartError, TaskHandle};
 use keybaton_adapters::providers::{Home, Homes, OpenAi, ProviderSettings};
 use keybaton_simulator::{ADMIN_KEY_DEFAULT, Simulator};
 use rand::rngs::StdRng;
@@ -270,7 +270,10 @@ pub async fn start_on<T: AsRef<str>>(
     tenants: &[T],
 ) -> anyhow::Result<Node> {
     let node = match stores.apply(builder)?.start().await {
-        Err(StartError::Postgres(PostgresError::WrongKey)) => bail!(
+        Err(
+            StartError::Postgres(PostgresError::WrongKey)
+            | StartError::RedisJournal(RedisStoreError::WrongKey),
+        ) => bail!(
             "the database holds another run's journal; give an empty one, or the --data-dir of \
              that run"
         ),

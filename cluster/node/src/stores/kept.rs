@@ -7,12 +7,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use keybaton_adapters::buses::{REDIS_JOURNAL_PASSWORD_VARIABLE, RedisPlace};
+use keybaton_adapters::journals::{AcceptedLoss, RedisJournalSettings};
 use keybaton_adapters::postgres::PostgresSettings;
 use keybaton_adapters::store::holds_store;
 use keybaton_messages::DeploymentId;
 use serde::{Deserialize, Serialize};
 
-use super::{BusChoice, Choice, SecretsChoice, StoreNames};
+use super::{BusChoice, Choice, JournalChoice, SecretsChoice, StoreNames};
 use crate::error::StartError;
 
 const FILE: &str = "stores.json";
@@ -39,6 +41,35 @@ pub(super) enum Journal {
         /// Which journal it is, wherever it has moved; absent until it was opened once.
         deployment: Option<DeploymentId>,
     },
+    Redis {
+        place: RedisPlace,
+        /// What was accepted when it was opened.
+        accepted_loss: AcceptedLoss,
+        /// As in Postgres.
+        deployment: Option<DeploymentId>,
+    },
+}
+
+impl Journal {
+    /// Which one it is, for one that can move; `None` for the one in the directory.
+    fn deployment(&mut self) -> Option<&mut Option<DeploymentId>> {
+        match self {
+            Self::Embedded => None,
+            Self::Postgres { deployment, .. } | Self::Redis { deployment, .. } => Some(deployment),
+        }
+    }
+
+    /// Whether both may be the same one: of one kind, and not known to be two.
+    fn may_be(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Embedded, Self::Embedded) => true,
+            (Self::Postgres { deployment: a, .. }, Self::Postgres { deployment: b, .. })
+            | (Self::Redis { deployment: a, .. }, Self::Redis { deployment: b, .. }) => {
+                a.is_none() || b.is_none() || a == b
+            }
+            _ => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,14 +98,21 @@ impl Kept {
     /// What was chosen.
     pub(super) fn of(choice: &Choice) -> Self {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let journal = match &choice.postgres {
-            None => Journal::Embedded,
-            Some(settings) => Journal::Postgres {
+        let journal = match &choice.journal {
+            JournalChoice::Embedded => Journal::Embedded,
+            JournalChoice::Postgres(settings) => Journal::Postgres {
                 url: settings.url.clone(),
                 password_file: settings.password_file.as_ref().map(absolute),
                 ca_file: settings.ca_file.as_ref().map(absolute),
                 deployment: None,
             },
+            JournalChoice::Redis(settings) => {
+                let mut place = settings.redis.place().clone();
+                place.password_file = place.password_file.as_ref().map(absolute);
+                place.authority_file = place.authority_file.as_ref().map(absolute);
+                let accepted_loss = settings.accepted_loss;
+                Journal::Redis { place, accepted_loss, deployment: None }
+            }
         };
         let secrets = match &choice.secrets {
             SecretsChoice::Embedded => Secrets::Embedded,
@@ -96,7 +134,7 @@ impl Kept {
 
     /// The journal was opened: it is this one.
     pub(super) fn found(&mut self, journal: &DeploymentId) {
-        if let Journal::Postgres { deployment, .. } = &mut self.journal {
+        if let Some(deployment) = self.journal.deployment() {
             *deployment = Some(journal.clone());
         }
     }
@@ -140,17 +178,14 @@ impl Kept {
             Err(StartError::OtherStores { dir: dir.to_owned(), what, kept, chosen })
         };
         let (kept, now) = (self.names(), chosen.names());
-        match (&self.journal, &chosen.journal) {
-            (Journal::Embedded, Journal::Embedded) => {}
-            (
-                Journal::Postgres { deployment: kept, .. },
-                Journal::Postgres { deployment: now, .. },
-            ) if kept.is_none() || now.is_none() || kept == now => {}
-            (Journal::Postgres { .. }, Journal::Postgres { .. }) => {
-                let another = format!("another one, at {}", now.journal);
-                return other("journal", kept.journal, another);
-            }
-            _ => return other("journal", kept.journal, now.journal),
+        if !self.journal.may_be(&chosen.journal) {
+            let is_of_one_kind =
+                std::mem::discriminant(&self.journal) == std::mem::discriminant(&chosen.journal);
+            let chosen = match is_of_one_kind {
+                true => format!("another one, at {}", now.journal),
+                false => now.journal,
+            };
+            return other("journal", kept.journal, chosen);
         }
         match (&self.secrets, &chosen.secrets) {
             (
@@ -162,16 +197,25 @@ impl Kept {
         }
     }
 
-    /// The settings with which a stopped node's journal is read.
-    pub(super) fn postgres(&self) -> Option<PostgresSettings> {
-        let Journal::Postgres { url, password_file, ca_file, .. } = &self.journal else {
-            return None;
-        };
-        let mut settings = PostgresSettings::new(url);
-        settings.password_file.clone_from(password_file);
-        settings.ca_file.clone_from(ca_file);
-        settings.create = false;
-        Some(settings)
+    /// The choice with which a stopped node's journal is read, where it is on a server.
+    pub(super) fn journal_to_read(&self) -> Result<JournalChoice, StartError> {
+        Ok(match &self.journal {
+            Journal::Embedded => JournalChoice::Embedded,
+            Journal::Postgres { url, password_file, ca_file, .. } => {
+                let mut settings = PostgresSettings::new(url);
+                settings.password_file.clone_from(password_file);
+                settings.ca_file.clone_from(ca_file);
+                settings.create = false;
+                JournalChoice::Postgres(Box::new(settings))
+            }
+            Journal::Redis { place, accepted_loss, .. } => {
+                let redis = place.settings(REDIS_JOURNAL_PASSWORD_VARIABLE)?;
+                let mut settings = RedisJournalSettings::new(redis);
+                settings.accepted_loss = *accepted_loss;
+                settings.create = false;
+                JournalChoice::Redis(Box::new(settings))
+            }
+        })
     }
 
     /// The same in words.
@@ -179,6 +223,7 @@ impl Kept {
         let journal = match &self.journal {
             Journal::Embedded => "embedded, in the data directory".to_owned(),
             Journal::Postgres { url, .. } => format!("Postgres, {url}"),
+            Journal::Redis { place, .. } => format!("Redis, {}", place.url),
         };
         let secrets = match &self.secrets {
             Secrets::Embedded => "embedded, in the data directory".to_owned(),
@@ -192,7 +237,9 @@ impl Kept {
             Bus::Given => "the program's own".to_owned(),
             Bus::Redis { address } => format!("Redis, {address}"),
         };
-        StoreNames { journal, secrets, bus }
+        // Only the journal knows, once it was opened.
+        let journal_may_lose = None;
+        StoreNames { journal, journal_may_lose, secrets, bus }
     }
 }
 

@@ -8,7 +8,9 @@
 //! ```
 //!
 //! **Invariant:** one process at a time works on a journal: the lock on the directory says so, and
-//! for a journal in Postgres a reservation there as well.
+//! for a journal on a server a reservation there as well.
+//! **Invariant:** a journal that may lose what it has acknowledged is opened only where somebody has
+//! said that it may, and says so itself wherever the stores are named.
 
 mod kept;
 mod open;
@@ -16,6 +18,7 @@ mod open;
 use std::sync::Arc;
 
 use keybaton_adapters::buses::RedisSettings;
+use keybaton_adapters::journals::RedisJournalSettings;
 use keybaton_adapters::postgres::PostgresSettings;
 use keybaton_adapters::secrets::vault::VaultSettings;
 use keybaton_ports::{EventBus, SecretStore};
@@ -26,10 +29,15 @@ pub(crate) use open::{Stores, first_stop, open, open_stopped};
 
 /// What the builder was told.
 pub(crate) struct Choice {
-    /// The journal's database; the directory's embedded store when there is none.
-    pub(crate) postgres: Option<PostgresSettings>,
+    pub(crate) journal: JournalChoice,
     pub(crate) secrets: SecretsChoice,
     pub(crate) bus: BusChoice,
+}
+
+pub(crate) enum JournalChoice {
+    Embedded,
+    Postgres(Box<PostgresSettings>),
+    Redis(Box<RedisJournalSettings>),
 }
 
 pub(crate) enum SecretsChoice {
@@ -49,6 +57,9 @@ pub(crate) enum BusChoice {
 pub struct StoreNames {
     /// Where records, tasks and checkpoints are.
     pub journal: String,
+    /// What the journal may lose of what it has acknowledged; nothing when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal_may_lose: Option<String>,
     /// Where the bytes of keys are.
     pub secrets: String,
     /// Where events are told.

@@ -1,5 +1,5 @@
 //! Opens the chosen stores in the order in which a failure leaves nothing behind that a second try
-//! would stumble over: the directory's lock, Postgres, the embedded store.
+//! would stumble over: the directory's lock, a journal on a server, the embedded store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::select_all;
 use keybaton_adapters::buses::{LocalBus, RedisBus};
+use keybaton_adapters::journals::{RedisJournalSettings, RedisReservation, RedisStore};
 use keybaton_adapters::postgres::{Postgres, PostgresSettings, Reservation};
 use keybaton_adapters::secrets::vault::VaultSecrets;
 use keybaton_adapters::store::{DataDir, MasterKey, OpenError};
@@ -19,7 +20,7 @@ use keybaton_ports::{
 use tokio::sync::watch;
 
 use super::kept::Kept;
-use super::{BusChoice, Choice, SecretsChoice, StoreNames, holds_node};
+use super::{BusChoice, Choice, JournalChoice, SecretsChoice, StoreNames, holds_node};
 use crate::builder::existing_master_key;
 use crate::error::StartError;
 
@@ -36,15 +37,44 @@ pub(crate) struct Stores {
     pub(crate) audit_key: Arc<AuditKey>,
     pub(crate) deployment: DeploymentId,
     pub(crate) names: StoreNames,
-    reservation: Option<Reservation>,
+    reservation: Option<Reserved>,
     /// Holds the lock on the directory, whatever else is in it.
     embedded: Embedded,
+}
+
+/// A journal on a server, with the keys and the time that go with its records.
+struct Elsewhere {
+    journal: Arc<dyn Journal>,
+    tasks: Arc<dyn TaskJournal>,
+    /// Where there are none, checkpoints travel in the steps of the tasks, as in the directory.
+    checkpoints: Option<Arc<dyn CheckpointStore>>,
+    clock: Arc<dyn Clock>,
+    fingerprint_key: Arc<FingerprintKey>,
+    audit_key: Arc<AuditKey>,
+    deployment: DeploymentId,
+    may_lose: Option<String>,
+    reservation: Option<Reserved>,
+}
+
+/// Keeps other processes from a journal on a server.
+enum Reserved {
+    Postgres(Reservation),
+    Redis(RedisReservation),
+}
+
+impl Reserved {
+    fn lost(&self) -> watch::Receiver<Option<String>> {
+        match self {
+            Self::Postgres(reservation) => reservation.lost(),
+            Self::Redis(reservation) => reservation.lost(),
+        }
+    }
 }
 
 impl Stores {
     /// Each becomes `Some(why)` when a store has stopped for good.
     pub(crate) fn stops(&self) -> Vec<watch::Receiver<Option<String>>> {
-        let lost = self.reservation.as_ref().map(Reservation::lost);
+        let lost = self.reservation.as_ref().map(Reserved::lost);
         std::iter::once(self.embedded.stopped()).chain(lost).collect()
     }
 
@@ -67,17 +97,18 @@ impl Stores {
         }
     }
 
-    /// What belongs to records comes from Postgres, keys and time that go with them included.
-    fn with_journal_of(self, postgres: &Postgres, reservation: Option<Reservation>) -> Self {
+    /// What belongs to records comes from elsewhere.
+    fn with_journal_of(self, elsewhere: Elsewhere) -> Self {
         Self {
-            journal: postgres.journal.clone(),
-            tasks: postgres.tasks.clone(),
-            checkpoints: postgres.checkpoints.clone(),
-            clock: postgres.clock.clone(),
-            fingerprint_key: postgres.fingerprint_key.clone(),
-            audit_key: postgres.audit_key.clone(),
-            deployment: postgres.deployment.clone(),
-            reservation,
+            journal: elsewhere.journal,
+            tasks: elsewhere.tasks,
+            checkpoints: elsewhere.checkpoints.unwrap_or(self.checkpoints),
+            clock: elsewhere.clock,
+            fingerprint_key: elsewhere.fingerprint_key,
+            audit_key: elsewhere.audit_key,
+            deployment: elsewhere.deployment,
+            names: StoreNames { journal_may_lose: elsewhere.may_lose, ..self.names },
+            reservation: elsewhere.reservation,
             ..self
         }
     }
@@ -112,22 +143,18 @@ pub(crate) async fn open(
     choice: Choice,
 ) -> Result<Stores, StartError> {
     let mut chosen = Kept::of(&choice);
-    // Checked before anything names them: an address may hold a password.
-    choice.postgres.as_ref().map_or(Ok(()), PostgresSettings::check)?;
-    let Choice { postgres, secrets, bus } = choice;
+    if let JournalChoice::Postgres(settings) = &choice.journal {
+        // Checked before anything names them: an address may hold a password.
+        settings.check()?;
+    }
+    let Choice { journal, secrets, bus } = choice;
     let (secrets, bus) = (secrets_of(secrets)?, bus_of(bus)?);
     let taken = DataDir::take(dir, true)?;
     let kept = Kept::read(dir)?;
     if let Some(kept) = &kept {
         kept.demand_same(&chosen, dir)?;
     }
-    let postgres = match postgres {
-        None => None,
-        Some(settings) => {
-            let key = existing_master_key(dir, key_file)?;
-            Some(open_postgres(&settings, key).await?)
-        }
-    };
+    let elsewhere = open_elsewhere(&journal, || existing_master_key(dir, key_file), true).await?;
     let embedded = Embedded::open_in(taken, key, &Options::default())?;
     for notice in &embedded.notices {
         tracing::warn!("{notice}");
@@ -137,9 +164,9 @@ pub(crate) async fn open(
         // Written by a keybaton that knew of nothing else.
         Kept::embedded().demand_same(&chosen, dir)?;
     }
-    if let Some((postgres, reservation)) = postgres {
-        stores = stores.with_journal_of(&postgres, Some(reservation));
-        chosen.found(&postgres.deployment);
+    if let Some(elsewhere) = elsewhere {
+        chosen.found(&elsewhere.deployment);
+        stores = stores.with_journal_of(elsewhere);
         match &kept {
             Some(kept) => kept.demand_same(&chosen, dir)?,
             None if secrets.is_none() && !stores.is_blank().await? => {
@@ -168,25 +195,84 @@ pub(crate) async fn open_stopped(
     let only_look = Options { create: false, ..Options::default() };
     let embedded = Embedded::open(dir, existing_master_key(dir, key_file)?, &only_look)?;
     let stores = Stores::embedded(embedded, Arc::new(LocalBus::default()), kept.names());
-    let Some(settings) = kept.postgres() else { return Ok(stores) };
-    let postgres = Postgres::open(&settings, existing_master_key(dir, key_file)?).await?;
+    let journal = kept.journal_to_read()?;
+    let key = || existing_master_key(dir, key_file);
+    let Some(elsewhere) = open_elsewhere(&journal, key, false).await? else {
+        return Ok(stores);
+    };
     let mut found = kept.clone();
-    found.found(&postgres.deployment);
+    found.found(&elsewhere.deployment);
     kept.demand_same(&found, dir)?;
-    Ok(stores.with_journal_of(&postgres, None))
+    Ok(stores.with_journal_of(elsewhere))
+}
+
+/// Opens a journal on a server, and nothing for the one in the directory, which needs no second
+/// copy of the key.
+async fn open_elsewhere(
+    choice: &JournalChoice,
+    key: impl FnOnce() -> Result<MasterKey, StartError>,
+    to_work: bool,
+) -> Result<Option<Elsewhere>, StartError> {
+    match choice {
+        JournalChoice::Embedded => Ok(None),
+        JournalChoice::Postgres(settings) => {
+            open_postgres(settings, key()?, to_work).await.map(Some)
+        }
+        JournalChoice::Redis(settings) => open_redis(settings, key()?, to_work).await.map(Some),
+    }
 }
 
 async fn open_postgres(
     settings: &PostgresSettings,
     key: MasterKey,
-) -> Result<(Postgres, Reservation), StartError> {
+    to_work: bool,
+) -> Result<Elsewhere, StartError> {
     let postgres = Postgres::open(settings, key).await?;
-    for notice in &postgres.notices {
-        tracing::warn!("{notice}");
+    let mut reservation = None;
+    if to_work {
+        for notice in &postgres.notices {
+            tracing::warn!("{notice}");
+        }
+        postgres.check_roles().await?;
+        reservation = Some(Reserved::Postgres(postgres.reserve().await?));
     }
-    postgres.check_roles().await?;
-    let reservation = postgres.reserve().await?;
-    Ok((postgres, reservation))
+    Ok(Elsewhere {
+        journal: postgres.journal,
+        tasks: postgres.tasks,
+        checkpoints: Some(postgres.checkpoints),
+        clock: postgres.clock,
+        fingerprint_key: postgres.fingerprint_key,
+        audit_key: postgres.audit_key,
+        deployment: postgres.deployment,
+        may_lose: None,
+        reservation,
+    })
+}
+
+async fn open_redis(
+    settings: &RedisJournalSettings,
+    key: MasterKey,
+    to_work: bool,
+) -> Result<Elsewhere, StartError> {
+    let redis = RedisStore::open(settings, key).await?;
+    let mut reservation = None;
+    if to_work {
+        for notice in &redis.notices {
+            tracing::warn!("{notice}");
+        }
+        reservation = Some(Reserved::Redis(redis.reserve().await?));
+    }
+    Ok(Elsewhere {
+        journal: redis.journal,
+        tasks: redis.tasks,
+        checkpoints: None,
+        clock: redis.clock,
+        fingerprint_key: redis.fingerprint_key,
+        audit_key: redis.audit_key,
+        deployment: redis.deployment,
+        may_lose: Some(redis.durability.to_string()),
+        reservation,
+    })
 }
 
 fn secrets_of(choice: SecretsChoice) -> Result<Option<Arc<dyn SecretStore>>, StartError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use keybaton_messages::{
-    Checkpoint, Event, Label, PairId, SecretVersion, TaskKey, TenantId, TraceParent,
+    Checkpoint, Event, Label, PairId, SecretVersion, TaskId, TaskKey, TenantId, TraceParent,
 };
 use keybaton_ports::{
     AuditSink, CheckpointRef, CheckpointStore, EventBus, EventStream, Refusal, SealedAudit, Secret,
@@ -15,6 +15,7 @@ use keybaton_ports::{
 
 use super::{at_once, ordered, read, shown, write};
 use crate::call::{Call, Kind, Port};
+use crate::flaws::Flaw;
 use crate::world::World;
 
 pub(super) struct SimSecrets(pub(super) Arc<World>);
@@ -112,10 +113,30 @@ impl CheckpointStore for SimCheckpoints {
         self.0.ask(call, move |world| at_once(world.checkpoints.get(&task, &at)), shown).await
     }
 
+    async fn list(
+        &self,
+        tenant: &TenantId,
+        task: Option<&TaskId>,
+    ) -> Result<Vec<(TaskKey, CheckpointRef)>, Refusal> {
+        let about = self.0.words(|| format!("{tenant} {task:?}"));
+        let call = read(Port::Checkpoints, "checkpoints.list", about);
+        let (tenant, task) = (tenant.clone(), task.cloned());
+        let list =
+            move |world: &Arc<World>| at_once(world.checkpoints.list(&tenant, task.as_ref()));
+        self.0.ask(call, list, shown).await
+    }
+
     async fn delete(&self, task: &TaskKey, at: &CheckpointRef) -> Result<(), Refusal> {
         let call = write(Port::Checkpoints, "checkpoint.delete", self.0.words(|| task.to_string()));
         let (task, at) = (task.clone(), at.clone());
-        self.0.ask(call, move |world| at_once(world.checkpoints.delete(&task, &at)), shown).await
+        if self.0.flaw == Some(Flaw::CheckpointsStay) {
+            return self.0.ask(call, |_| Ok(()), shown).await;
+        }
+        let delete = move |world: &Arc<World>| {
+            let deleted = at_once(world.checkpoints.delete(&task, &at));
+            deleted.inspect(|()| world.check_checkpoint(&task))
+        };
+        self.0.ask(call, delete, shown).await
     }
 }
 

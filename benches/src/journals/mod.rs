@@ -1,0 +1,79 @@
+//! What a commit costs on each store that can hold the journal.
+//!
+//! | case | what happens | beside |
+//! |---|---|---|
+//! | `together/single` | 100 pairs, each written again and again | one pair, written again and again: what writing for everybody at once gives |
+//! | `together/raw` | the same 100 pairs | the store without keybaton: 100 rows of the same size, written again and again, one sync for all of them |
+//! | `rotations_per_second` | 100 pairs of a whole node rotate again and again | nothing; a node does not run on a journal in Redis |
+//! | `first_grant` | a pair's first credential on a node, with Postgres and Vault | one durable transaction and one read of Vault, without keybaton's actors |
+//!
+//! A store whose server is not on the machine is left out, and standard error says so.
+
+mod commits;
+mod grants;
+mod places;
+mod whole;
+
+use std::io::Write;
+
+use crate::figure::Report;
+use crate::journals::places::{Place, Store};
+use crate::race::median;
+use crate::stage::runtime;
+
+/// Rounds: odd, so that the median was really measured.
+const ROUNDS: usize = 5;
+
+/// Pairs that are written at the same time.
+const PAIRS: usize = 100;
+
+/// Measures all stores.
+///
+/// # Errors
+/// When there is no disk to measure on, or a store fails.
+pub fn run(report: &mut Report) -> anyhow::Result<()> {
+    for store in Store::ALL {
+        let name = format!("journals/{}", store.name());
+        if report.wants(&name) {
+            runtime()?.block_on(async {
+                let Some(place) = unless_missing(Place::open(store).await)? else { return Ok(()) };
+                measure(report, &name, place).await
+            })?;
+        }
+    }
+    whole::rotations(report)?;
+    grants::first(report)
+}
+
+/// A place that was opened; nothing where its server is not on this machine.
+fn unless_missing<T>(opened: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+    match opened {
+        Ok(place) => Ok(Some(place)),
+        Err(error) if error.is::<keybaton_servers::Missing>() => {
+            // Nobody reads it when standard error is gone.
+            writeln!(std::io::stderr(), "  not measured: {error}").unwrap_or(());
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn measure(report: &mut Report, name: &str, mut place: Place) -> anyhow::Result<()> {
+    let value = vec![0x5a; commits::record_bytes()?];
+    let (mut single, mut together, mut raw) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        single.push(commits::per_second(&place.journal, round, 1).await?);
+        together.push(commits::per_second(&place.journal, round, PAIRS).await?);
+        raw.push(place.raw.rows_per_second(PAIRS, &value).await?);
+    }
+    let over = |these: &[f64]| {
+        let ratios = together.iter().zip(these).map(|(together, this)| together / this);
+        median(ratios)
+    };
+    report.at_least(format!("{name}/together/single"), over(&single), 5.0);
+    report.at_least(format!("{name}/together/raw"), over(&raw), 0.5);
+    for (what, rates) in [("single", single), ("together", together), ("raw", raw)] {
+        report.report(format!("{name}/{what}_per_second"), median(rates.into_iter()));
+    }
+    Ok(())
+}

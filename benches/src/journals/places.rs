@@ -1,0 +1,193 @@
+//! The stores: each one opened for keybaton, and beside it without keybaton.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use keybaton_adapters::buses::RedisSettings;
+use keybaton_adapters::journals::{AcceptedLoss, RedisJournalSettings, RedisStore};
+use keybaton_adapters::postgres::PostgresSettings;
+use keybaton_adapters::store::MasterKey;
+use keybaton_adapters::{Embedded, Options};
+use keybaton_ports::{Journal, Secret};
+use keybaton_servers::postgres::{ADMIN, DATABASE};
+use keybaton_servers::redis::{self, Flavour};
+use keybaton_servers::{Postgres, Redis, RedisConfig};
+
+use crate::journals::commits::SLICE;
+use crate::stage::{Bare, Scratch, refuse_memory};
+
+/// A store that can hold the journal.
+#[derive(Clone, Copy)]
+pub(super) enum Store {
+    Embedded,
+    Postgres,
+    Redis,
+    Valkey,
+}
+
+impl Store {
+    pub(super) const ALL: [Self; 4] = [Self::Embedded, Self::Postgres, Self::Redis, Self::Valkey];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+            Self::Valkey => "valkey",
+        }
+    }
+}
+
+/// An opened store.
+pub(super) struct Place {
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) raw: Raw,
+}
+
+/// The store without keybaton. What it lies on goes when it is dropped.
+pub(super) enum Raw {
+    Embedded { bare: Bare, _scratch: Scratch },
+    Postgres { rows: RawRows, _server: Postgres },
+    Redis { connection: ::redis::aio::MultiplexedConnection, next: u64, _server: Redis },
+}
+
+/// Rows that are written again and again without keybaton, as it writes its pairs.
+const ROWS: u64 = 100;
+
+fn key() -> MasterKey {
+    MasterKey::from_bytes([7; 32])
+}
+
+/// A Postgres, and how keybaton reaches it.
+pub(super) fn postgres() -> anyhow::Result<(Postgres, PostgresSettings)> {
+    let server = Postgres::start()?;
+    refuse_memory(server.server().directory())?;
+    let mut settings = PostgresSettings::new(server.url(ADMIN, DATABASE));
+    settings.password_file = Some(server.password_file().to_owned());
+    Ok((server, settings))
+}
+
+/// Rows in Postgres that are compared and set, as cheaply as that can be done: by one prepared
+/// statement that is a transaction of its own.
+pub(super) struct RawRows {
+    client: tokio_postgres::Client,
+    update: tokio_postgres::Statement,
+    rev: i64,
+}
+
+impl RawRows {
+    pub(super) async fn on(server: &Postgres) -> anyhow::Result<Self> {
+        let mut config: tokio_postgres::Config = server.url(ADMIN, DATABASE).parse()?;
+        config.password(server.password());
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+        // It ends with the client.
+        tokio::spawn(async move { drop(connection.await) });
+        let make = format!(
+            "create table raw (id bigint primary key, rev bigint not null, body bytea not null);
+            insert into raw select id, 0, '' from generate_series(0, {ROWS} - 1) id"
+        );
+        client.batch_execute(&make).await?;
+        let update = "update raw set rev = raw.rev + 1, body = asked.body
+            from unnest($1::bigint[], $2::bytea[]) asked(id, body)
+            where raw.id = asked.id and raw.rev = $3";
+        let update = client.prepare(update).await?;
+        Ok(Self { client, update, rev: 0 })
+    }
+
+    /// Writes so many of them in one durable transaction, always the same ones.
+    pub(super) async fn write(&mut self, rows: usize, value: &[u8]) -> anyhow::Result<()> {
+        let ids: Vec<i64> = (0..i64::try_from(rows)?).collect();
+        let values = vec![value; rows];
+        let written = self.client.execute(&self.update, &[&ids, &values, &self.rev]).await?;
+        anyhow::ensure!(
+            written == u64::try_from(rows)?,
+            "{written} of {rows} rows were as expected"
+        );
+        self.rev += 1;
+        Ok(())
+    }
+}
+
+impl Place {
+    pub(super) async fn open(store: Store) -> anyhow::Result<Self> {
+        match store {
+            Store::Embedded => Self::embedded(),
+            Store::Postgres => Self::postgres().await,
+            Store::Redis => Self::redis(Flavour::Redis).await,
+            Store::Valkey => Self::redis(Flavour::Valkey).await,
+        }
+    }
+
+    fn embedded() -> anyhow::Result<Self> {
+        let scratch = Scratch::new()?;
+        let journal = Embedded::open(&scratch.path().join("node"), key(), &Options::default())?;
+        let bare = Bare::create(scratch.path())?;
+        Ok(Self {
+            journal: journal.journal.clone(),
+            raw: Raw::Embedded { bare, _scratch: scratch },
+        })
+    }
+
+    async fn postgres() -> anyhow::Result<Self> {
+        let (server, settings) = postgres()?;
+        let store = keybaton_adapters::postgres::Postgres::open(&settings, key()).await?;
+        let rows = RawRows::on(&server).await?;
+        Ok(Self { journal: store.journal, raw: Raw::Postgres { rows, _server: server } })
+    }
+
+    async fn redis(flavour: Flavour) -> anyhow::Result<Self> {
+        let server = Redis::start(RedisConfig { flavour, ..RedisConfig::default() })?;
+        refuse_memory(server.server().directory())?;
+        let password = Secret::new(server.admin_password().into())
+            .map_err(|_| anyhow::anyhow!("the server has no password"))?;
+        let url = format!("redis://127.0.0.1:{}", server.port());
+        let settings = RedisJournalSettings {
+            accepted_loss: AcceptedLoss::Failover,
+            ..RedisJournalSettings::new(RedisSettings::new(&url)?.user(redis::ADMIN, password))
+        };
+        let store = RedisStore::open(&settings, key()).await?;
+        let client = ::redis::Client::open(format!(
+            "redis://{}:{}@127.0.0.1:{}",
+            redis::ADMIN,
+            server.admin_password(),
+            server.port()
+        ))?;
+        let connection = client.get_multiplexed_async_connection().await?;
+        let raw = Raw::Redis { connection, next: 0, _server: server };
+        Ok(Self { journal: store.journal, raw })
+    }
+}
+
+impl Raw {
+    /// Rows in a second, so many with one sync.
+    pub(super) async fn rows_per_second(
+        &mut self,
+        rows: usize,
+        value: &[u8],
+    ) -> anyhow::Result<f64> {
+        let begun = Instant::now();
+        let mut done = 0;
+        while begun.elapsed() < SLICE {
+            self.batch(rows, value).await.context("writing rows without keybaton")?;
+            done += rows;
+        }
+        Ok(done as f64 / begun.elapsed().as_secs_f64())
+    }
+
+    async fn batch(&mut self, rows: usize, value: &[u8]) -> anyhow::Result<()> {
+        match self {
+            Self::Embedded { bare, .. } => bare.commit(rows, value).map(drop),
+            Self::Postgres { rows: raw, .. } => raw.write(rows, value).await,
+            Self::Redis { connection, next, .. } => {
+                let mut pipeline = ::redis::pipe();
+                for _ in 0..rows {
+                    pipeline.cmd("HSET").arg("raw").arg(*next % ROWS).arg(value).ignore();
+                    *next += 1;
+                }
+                pipeline.exec_async(connection).await?;
+                Ok(())
+            }
+        }
+    }
+}
