@@ -85,25 +85,34 @@ fn a_small_run_is_measured_judged_and_written_down_beside_ways_that_break() {
     let out = dir.path().join("out");
     let shown = out.display().to_string();
     let ended = plain_run(
-        ["bench", "drain", "--tasks", "30", "--tenants", "2", "--arrival", "10"]
+        ["bench", "drain", "--tasks", "12", "--tenants", "2", "--arrival", "3"]
             .into_iter()
-            .chain(["--step-dist", "lognormal:p50=50ms,p99=300ms", "--every", "400ms"])
-            .chain(["--rotations", "5", "--warmup", "1", "--comparators", "clock,restart,poll"])
-            .chain(["--comparator-tasks", "12", "--wait-max", "1s", "--out", shown.as_str()])
+            .chain(["--step-dist", "lognormal:p50=100ms,p99=400ms", "--every", "500ms"])
+            .chain([
+                "--at-once",
+                "2",
+                "--rotations",
+                "3",
+                "--warmup",
+                "1",
+                "--comparators",
+                "clock,restart,poll",
+            ])
+            .chain(["--comparator-tasks", "6", "--wait-max", "1s", "--out", shown.as_str()])
             .chain(["--fail-if", "drain.censored>0,unfinished>0,pause.p50<0ms"]),
     );
 
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let summary = summary(&out);
     demand_held(&summary, &ended);
-    assert_eq!(summary["rotations"]["rotated"], 6, "{summary}");
-    assert_eq!(summary["figures"]["drain"]["n"], 5, "warm-up does not count: {summary}");
-    assert!(summary["load"]["tasks_spawned"].as_u64() > Some(30), "some arrived: {summary}");
+    assert_eq!(summary["rotations"]["rotated"], 8, "{summary}");
+    assert_eq!(summary["figures"]["drain"]["n"], 6, "warm-up does not count: {summary}");
+    assert!(summary["load"]["tasks_spawned"].as_u64() > Some(12), "some arrived: {summary}");
     let p50 = |name: &str| summary["figures"][name]["percentiles_ms"]["p50"].as_f64();
     assert!(p50("pause") > Some(0.0) && p50("drain") >= p50("overhead"), "{summary}");
-    assert_eq!(rows(&out, "rotations.csv").len(), 6);
+    assert_eq!(rows(&out, "rotations.csv").len(), 8);
     let swapped = rows(&out, "tasks.csv").iter().filter(|row| row.contains(",swapped,")).count();
-    assert!(swapped > 30, "{swapped} of 30 tasks were moved in six rotations");
+    assert!(swapped > 12, "{swapped} of 12 tasks were moved in four rotations of each key");
     assert!(!rows(&out, "holders.csv").is_empty());
     let page = std::fs::read_to_string(out.join("report.html")).expect("a page");
     for word in ["<svg", "overhead", "agents harmed", "How to repeat it", "bare commit"] {
@@ -193,4 +202,24 @@ fn a_condition_that_is_true_fails_the_run_and_a_senseless_one_is_refused() {
     let refused = run("drain.p50>1.2x");
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.contains("--baseline"), "{refused:?}");
+}
+
+#[test]
+fn one_option_at_several_values_is_a_run_for_each_and_a_chart_over_all() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().join("out");
+    let shown = out.display().to_string();
+    let ended = plain_run(
+        ["bench", "drain", "--sweep", "tasks=2,4", "--step-dist", "fixed:20ms", "--every", "50ms"]
+            .into_iter()
+            .chain(["--rotations", "1", "--warmup", "0", "--out", shown.as_str()]),
+    );
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for (value, row) in [2, 4].into_iter().zip(rows(&out, "sweep.csv")) {
+        assert!(row.starts_with(&format!("{value},held,1,")), "{row}");
+        let summary = summary(&out.join(format!("tasks-{value}")));
+        assert_eq!(summary["load"]["tasks"], value);
+        demand_held(&summary, &ended);
+    }
+    assert!(out.join("sweep.svg").exists() && out.join("sweep-use.svg").exists());
 }

@@ -43,10 +43,32 @@ pub struct Environment {
     pub bare_commit_bytes: usize,
     /// Median of writes of 4 KiB with an fsync, microseconds.
     pub fsync_us: u64,
-    /// The most memory that the process had, simulator and agents included, in KiB.
+    /// What the run under keybaton used.
+    #[serde(flatten)]
+    pub used: Used,
+}
+
+/// What the process had used when its agents had ended: provider, node and agents, from the
+/// beginning; the judge and the comparators come later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Used {
+    /// The most memory at any moment, in KiB.
     pub memory_peak_kib: Option<u64>,
-    /// Processor time of the whole process, seconds.
+    /// Processor time, seconds.
     pub cpu_time_s: Option<f64>,
+}
+
+impl Used {
+    /// What the process has used by now.
+    pub fn by_now() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let seconds = used.tv_sec as f64 + used.tv_nsec as f64 / 1e9;
+        Self {
+            memory_peak_kib: kib_of(&status, "VmHWM"),
+            cpu_time_s: Some((seconds * 100.0).round() / 100.0),
+        }
+    }
 }
 
 impl Environment {
@@ -73,18 +95,8 @@ impl Environment {
             bare_commit_us: micros(bare::commit_median(dir, HAND_OVER_BYTES)?),
             bare_commit_bytes: HAND_OVER_BYTES,
             fsync_us: micros(fsync_median(dir)?),
-            memory_peak_kib: None,
-            cpu_time_s: None,
+            used: Used::default(),
         })
-    }
-
-    /// Notes what the process has used by now.
-    pub fn note_use(&mut self) {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        self.memory_peak_kib = kib_of(&status, "VmHWM");
-        let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        let seconds = used.tv_sec as f64 + used.tv_nsec as f64 / 1e9;
-        self.cpu_time_s = Some((seconds * 100.0).round() / 100.0);
     }
 }
 
@@ -149,11 +161,11 @@ mod tests {
     fn the_machine_the_build_and_the_disk_are_named() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut found = Environment::look(dir.path()).expect("looked");
-        found.note_use();
+        found.used = Used::by_now();
         assert!(found.compiler.starts_with("rustc "), "{found:?}");
         assert!(found.cores > 0 && !found.cpu.is_empty() && found.kernel.contains('.'));
         assert_ne!(found.file_system, "unknown", "{found:?}");
-        assert!(found.bare_commit_us > 0 && found.memory_peak_kib > Some(1000), "{found:?}");
+        assert!(found.bare_commit_us > 0 && found.used.memory_peak_kib > Some(1000), "{found:?}");
         assert!(std::fs::read_dir(dir.path()).expect("read").next().is_none(), "nothing is left");
     }
 }

@@ -102,11 +102,18 @@ pub fn drain(it: &Sighting) -> Option<Value> {
 /// The longest remaining step at the closing.
 pub fn floor(it: &Sighting) -> Option<Value> {
     let closed = it.closed.filter(|_| it.committed.is_some())?;
+    let ended = |task: &TaskSighting| match (task.ended, it.emptied) {
+        // Who takes a key for each call says that it has ended only after giving the key back: the
+        // call was over by the time when nobody held the version any more.
+        (Some(ended), Some(emptied)) if !task.keeps_key => Some(ended.min(emptied)),
+        (ended, _) => ended,
+    };
     let open = it
         .tasks
         .iter()
-        .filter(|task| task.began <= closed && task.ended.is_none_or(|ended| ended > closed));
-    let remaining = open.map(|task| span(closed, task.ended, it.looked));
+        .map(|task| (task.began, ended(task)))
+        .filter(|(began, ended)| *began <= closed && ended.is_none_or(|ended| ended > closed));
+    let remaining = open.map(|(_, ended)| span(closed, ended, it.looked));
     let longest = remaining.max_by_key(|value| (value.us(), value.is_censored()));
     Some(longest.unwrap_or(Value::Exact(0)))
 }
@@ -201,6 +208,14 @@ mod tests {
         assert_eq!(figures.swap.at(1000), Some(Value::AtLeast(60_000)));
         assert_eq!(figures.pause.at(1000), Some(Value::AtLeast(60_000)));
         assert_eq!(figures.swap.at(500), Some(Value::Exact(2100)));
+    }
+
+    #[test]
+    fn a_call_whose_end_was_told_after_its_key_was_given_back_leaves_the_closing_as_overhead() {
+        let mut it = history();
+        it.tasks = vec![TaskSighting { keeps_key: false, ..task(1, 200, Some(5100), Some(5200)) }];
+        assert_eq!(floor(&it), Some(Value::Exact(4020)), "it held the key until 5030");
+        assert_eq!(overhead(&it), Some(Value::Exact(10)), "from the commit to the closing");
     }
 
     #[test]

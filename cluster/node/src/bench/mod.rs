@@ -28,6 +28,7 @@ mod limits;
 mod load;
 mod options;
 mod page;
+mod plot;
 mod population;
 mod recorder;
 mod rotations;
@@ -37,6 +38,7 @@ mod spread;
 mod stage;
 mod steps;
 mod summary;
+mod sweep;
 mod table;
 mod times;
 

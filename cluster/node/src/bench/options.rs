@@ -10,6 +10,7 @@ use super::super::demo::{ProviderClass, ServersChoice};
 use super::fail_if::FailIf;
 use super::limits::{DEADLINE_MIN, DEADLINE_STEPS, EVERY_MORE, TASKS_MAX};
 use super::steps::StepDist;
+use super::sweep::Sweep;
 use super::times;
 
 /// What can be measured.
@@ -28,6 +29,7 @@ Examples:
   keybaton bench drain --tenants 20 --arrival 50 --every 2s
   keybaton bench drain --comparators clock,restart,poll --wait-max 10m
   keybaton bench drain --journal postgres://keybaton@db/bench --postgres-password-file pw
+  keybaton bench drain --sweep tasks=100,1000,10000 --step-dist fixed:10s
   keybaton bench drain --servers start              on a real Postgres, Vault and Redis
   keybaton bench drain --baseline before/summary.json --fail-if 'overhead.p99>1.2x,dropped>0'
 
@@ -74,6 +76,11 @@ pub struct DrainArgs {
     /// Rotations before them that do not
     #[arg(long, default_value_t = 3)]
     pub warmup: u32,
+
+    /// Rotations that begin at the same moment, each of another tenant; then --rotations and
+    /// --warmup count moments
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub at_once: u32,
 
     /// Between the planned beginnings of two rotations; without it the step's p99 and a second
     #[arg(long, value_name = "DURATION", value_parser = times::parse)]
@@ -123,6 +130,11 @@ pub struct DrainArgs {
     /// Leaves out report.html and the charts
     #[arg(long)]
     pub no_report: bool,
+
+    /// One option at several values, a run for each, and a chart over all: tasks, tenants, payload
+    /// or at-once, as in tasks=100,1000,10000
+    #[arg(long, value_name = "OPTION=VALUES")]
+    pub sweep: Option<Sweep>,
 
     /// Where the node keeps what.
     #[command(flatten)]

@@ -254,8 +254,11 @@ fn facts(page: &mut String, summary: &Summary) {
         ("processor", format!("{}, {} cores", it.cpu, it.cores)),
         ("governor", optional(&it.governor)),
         ("control group", optional(&it.cpu_max)),
-        ("memory", format!("{}, at most {} used", mib(it.memory_kib), mib(it.memory_peak_kib))),
-        ("processor time", it.cpu_time_s.map_or_else(String::new, |s| format!("{s} s"))),
+        (
+            "memory",
+            format!("{}, at most {} used", mib(it.memory_kib), mib(it.used.memory_peak_kib)),
+        ),
+        ("processor time", it.used.cpu_time_s.map_or_else(String::new, |s| format!("{s} s"))),
         ("kernel", it.kernel.clone()),
         ("file system", it.file_system.clone()),
         ("bare commit", format!("{} us for {} bytes", it.bare_commit_us, it.bare_commit_bytes)),
@@ -277,8 +280,13 @@ fn facts(page: &mut String, summary: &Summary) {
         (
             "schedule",
             format!(
-                "a rotation every {}, {} planned, {} of them to warm up, {} began late, {} did not \
+                "{} every {}, {} planned, {} of them to warm up, {} began late, {} did not \
                  end, {} were not begun",
+                if load.at_once == 1 {
+                    "a rotation".to_owned()
+                } else {
+                    format!("{} rotations", load.at_once)
+                },
                 shown(load.every_ms),
                 counts.planned,
                 counts.warm_up,

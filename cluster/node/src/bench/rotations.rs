@@ -22,11 +22,15 @@ use super::stage::Stage;
 
 /// When rotations begin, and how long each is watched.
 pub struct Schedule {
-    /// Warm-up included.
+    /// Moments at which rotations begin, warm-up included.
+    pub moments: u32,
+    /// Rotations that begin at each.
+    pub at_once: u32,
+    /// All of them, warm-up included.
     pub rotations: u32,
     /// Of them, those that do not count.
     pub warm_up: u32,
-    /// Between two of them.
+    /// Between two moments.
     pub every: Duration,
     /// How long a drain is watched.
     pub deadline: Duration,
@@ -37,9 +41,12 @@ pub struct Schedule {
 impl Schedule {
     /// The one that was asked for.
     pub fn of(args: &DrainArgs) -> Self {
+        let moments = args.rotations.saturating_add(args.warmup);
         Self {
-            rotations: args.rotations.saturating_add(args.warmup),
-            warm_up: args.warmup,
+            moments,
+            at_once: args.at_once,
+            rotations: moments.saturating_mul(args.at_once),
+            warm_up: args.warmup.saturating_mul(args.at_once),
             every: args.every(),
             deadline: args.deadline(),
             class: args.provider_class,
@@ -60,7 +67,7 @@ impl Schedule {
         let mut seen = Vec::new();
         let mut next = 0;
         loop {
-            let due = begin + self.every * next;
+            let due = begin + self.every * (next / self.at_once);
             let is_more = next < self.rotations && !*stop.borrow();
             if !is_more && watched.is_empty() {
                 break;

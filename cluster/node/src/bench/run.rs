@@ -19,7 +19,7 @@ use super::super::demo::stage::PROVIDER;
 use super::super::demo::{ProviderClass, Servers, interrupt, judging, note};
 use super::charts;
 use super::comparators;
-use super::environment::Environment;
+use super::environment::{Environment, Used};
 use super::figures::{Figures, drain};
 use super::files;
 use super::limits::DEBTS_WAIT_MAX;
@@ -30,6 +30,7 @@ use super::rotations::Schedule;
 use super::sighting::Sighting;
 use super::stage::{self, Stage};
 use super::summary::{self, Baseline, CaseSummary, LoadSummary, RotationCounts, Summary};
+use super::sweep;
 use super::table;
 use super::times::{micros, millis, shown};
 
@@ -43,7 +44,15 @@ const LATE_US: u64 = 10_000;
 /// When it cannot run at all.
 pub async fn run(command: BenchCommand) -> anyhow::Result<ExitCode> {
     let BenchCommand::Drain(args) = command;
-    drain_bench(*args).await
+    ensure!(
+        args.at_once <= args.tenants,
+        "--at-once {} needs as many --tenants: a tenant has one rotation at a time",
+        args.at_once
+    );
+    match &args.sweep {
+        Some(sweep) => sweep::run(&args, sweep).await,
+        None => drain_bench(*args).await,
+    }
 }
 
 /// What came of the run under keybaton.
@@ -53,6 +62,7 @@ struct Kept {
     rotations: RotationCounts,
     load: LoadSummary,
     stores: StoreNames,
+    used: Used,
     interrupted: bool,
     lasted: Duration,
 }
@@ -85,7 +95,7 @@ async fn drain_bench(mut args: DrainArgs) -> anyhow::Result<ExitCode> {
     let listening = tokio::spawn(listen(stop.clone(), progress.bar.clone()));
     let began = SystemTime::now();
     let mut kept = with_keybaton(&args, &progress, stop, stopped).await?;
-    environment.note_use();
+    environment.used = kept.used;
     // From here on nothing is lost by being killed.
     listening.abort();
     let cases = compare(&args, &progress, kept.interrupted).await?;
@@ -141,7 +151,7 @@ struct Progress {
 impl Progress {
     fn of(args: &DrainArgs) -> Self {
         let schedule = Schedule::of(args);
-        let keybaton = schedule.every * schedule.rotations;
+        let keybaton = schedule.every * schedule.moments;
         let others = comparators::duration(args, &comparators::cases(args));
         let bar = ProgressBar::new(micros(keybaton + others) / 1000);
         let style = ProgressStyle::with_template(
@@ -191,10 +201,11 @@ async fn with_keybaton(
     let population = Population::of(args, &stage);
     let schedule = Schedule::of(args);
     progress.say(&format!(
-        "{} agents of {} tenants get going; then {} rotations, one every {}",
+        "{} agents of {} tenants get going; then {} rotations, {} every {}",
         args.tasks,
         args.tenants,
         schedule.rotations,
+        schedule.at_once,
         shown(schedule.every.as_secs_f64() * 1e3),
     ));
     let work = async {
@@ -220,10 +231,11 @@ async fn with_keybaton(
     for failure in population.end().await.iter().take(5) {
         progress.say(&format!("an agent has no result: {failure}"));
     }
+    let used = Used::by_now();
     let (rotations, load) = counts(args, &schedule, &population, &sightings, steps);
     let stores = stage.node.stores().clone();
     let verdict = judge(args, stage, &sightings, &population).await?;
-    Ok(Kept { sightings, verdict, rotations, load, stores, interrupted, lasted })
+    Ok(Kept { sightings, verdict, rotations, load, stores, used, interrupted, lasted })
 }
 
 impl Progress {
@@ -274,6 +286,7 @@ fn counts(
         streaming: args.streaming,
         sessions: args.sessions,
         payload: args.payload,
+        at_once: args.at_once,
         every_ms: millis(micros(schedule.every)),
         deadline_ms: millis(micros(schedule.deadline)),
         overlap_ms: millis(micros(args.overlap)),
@@ -376,7 +389,7 @@ fn summarize(
         rotations: kept.rotations,
         definitions: summary::definitions(),
         censoring: summary::censoring(),
-        confidence: summary::confidence(&kept.sightings, args.seed),
+        confidence: summary::confidence(&kept.sightings, args.at_once, args.seed),
         pause_in_commits: commits.map(|it| summary::in_commits(it, environment.bare_commit_us)),
         environment,
         stores: kept.stores,

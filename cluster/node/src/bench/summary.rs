@@ -128,7 +128,9 @@ pub struct LoadSummary {
     pub sessions: f64,
     /// Bytes that an agent knows.
     pub payload: u32,
-    /// Between two planned rotations, milliseconds.
+    /// Rotations that begin at the same moment.
+    pub at_once: u32,
+    /// Between two planned moments, milliseconds.
     pub every_ms: f64,
     /// When a drain is censored, milliseconds.
     pub deadline_ms: f64,
@@ -257,7 +259,9 @@ pub fn counts(verdict: &Verdict, rotations: &RotationCounts) -> BTreeMap<String,
 }
 
 /// Intervals by bootstrap over the rotations that count: a rotation is drawn with all its tasks.
-pub fn confidence(sightings: &[Sighting], seed: u64) -> Confidence {
+///
+/// Those that began at the same moment had the same luck: only moments make an interval worth more.
+pub fn confidence(sightings: &[Sighting], at_once: u32, seed: u64) -> Confidence {
     let counted: Vec<_> = sightings.iter().filter(|it| !it.is_warm_up).collect();
     let of_rotations = |figure: fn(&Sighting) -> Option<Value>| {
         counted.iter().filter_map(|it| figure(it)).map(Value::us).collect::<Vec<_>>()
@@ -283,7 +287,7 @@ pub fn confidence(sightings: &[Sighting], seed: u64) -> Confidence {
         .filter_map(|(name, values)| Some((name.to_owned(), median_interval(&values, seed)?)));
     Confidence {
         rotations: counted.len() as u64,
-        enough: counted.len() >= ROTATIONS_FOR_CONFIDENCE,
+        enough: counted.len() / at_once.max(1) as usize >= ROTATIONS_FOR_CONFIDENCE,
         resamples: RESAMPLES as u64,
         intervals: intervals.collect(),
     }
