@@ -16,13 +16,13 @@ const STYLE: &str = "
 :root{color-scheme:light dark;--line:#8885;--faint:#8882;--good:#1a7f37;--bad:#c22}
 @media(prefers-color-scheme:dark){:root{--good:#4ac26b;--bad:#ff7b72}}
 *{box-sizing:border-box}
-body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:62rem}
+body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:70rem}
 h1{font-size:1.5rem;line-height:1.2;margin:.5rem 0}
 h2{font-size:1.15rem;margin:2rem 0 .5rem}
 p{max-width:46rem}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}
-th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
+th,td{padding:.3rem .5rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:Canvas}
 .facts td{text-align:left;white-space:normal;overflow-wrap:anywhere;vertical-align:top}
 .facts td:first-child{white-space:nowrap}
@@ -75,11 +75,7 @@ fn opening(page: &mut String, summary: &Summary) {
         "<p>How long it takes to move {} running agents of {} from one provider key to the next, \
          over {} rotations, and what the provider's ledger says of every call meanwhile.</p>",
         load.tasks,
-        if load.tenants == 1 {
-            "one tenant".to_owned()
-        } else {
-            format!("{} tenants", load.tenants)
-        },
+        summary.tenants(),
         summary.confidence.rotations,
     );
     let (class, word) = match summary.verdict.verdict {
@@ -114,10 +110,9 @@ fn opening(page: &mut String, summary: &Summary) {
             }
         }
     }
-    for (name, count) in &summary.counts {
-        add!(page, "<div><b>{count}</b><span>{name}</span></div>");
-    }
     add!(page, "</div>");
+    let counts: Vec<_> = summary.counts.iter().map(|(name, n)| format!("{n} {name}")).collect();
+    add!(page, "<p>{}</p>", counts.join(" &middot; "));
     if !summary.verdict.violations.is_empty() {
         add!(page, "<pre>");
         for violation in &summary.verdict.violations {

@@ -9,7 +9,7 @@ use plotters::prelude::{
 
 /// Small, with large letters: it is read on a phone, scaled to its width.
 const SIZE: (u32, u32) = (600, 400);
-const LETTERS: (&str, u32) = ("sans-serif", 15);
+const LETTERS: (&str, u32) = ("sans-serif", 18);
 
 /// The smallest value on an axis that has no zero: a microsecond in milliseconds.
 pub const MS_MIN: f64 = 1e-3;
@@ -85,8 +85,8 @@ impl Plan {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
             .margin_right(24)
-            .x_label_area_size(48)
-            .y_label_area_size(72)
+            .x_label_area_size(56)
+            .y_label_area_size(84)
             .build_cartesian_2d(x, y)
             .map_err(text)?;
         chart

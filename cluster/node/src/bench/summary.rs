@@ -209,6 +209,16 @@ impl Baseline {
     }
 }
 
+impl Summary {
+    /// How many tenants there are, for a sentence.
+    pub fn tenants(&self) -> String {
+        match self.load.tenants {
+            1 => "one tenant".to_owned(),
+            more => format!("{more} tenants"),
+        }
+    }
+}
+
 /// The `kind` of a summary.
 pub const KIND: &str = "keybaton-drain";
 

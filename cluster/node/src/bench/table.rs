@@ -121,11 +121,11 @@ fn facts(summary: &Summary) -> Vec<String> {
     }
     let (load, counts) = (&summary.load, &summary.rotations);
     lines.push(format!(
-        "{} agents ({} over the run), {} tenants, steps {}, seed {}; {} rotations, {} of them to \
+        "{} agents ({} over the run), {}, steps {}, seed {}; {} rotations, {} of them to \
          warm up, {} began late, {} did not end, {} were not begun",
         load.tasks,
         load.tasks_spawned,
-        load.tenants,
+        summary.tenants(),
         load.step_dist,
         load.seed,
         counts.planned,
@@ -153,7 +153,7 @@ fn facts(summary: &Summary) -> Vec<String> {
 
 fn cases(summary: &Summary) -> Table {
     let head = ["other ways", "wait", "agents", "harmed", "refused", "interrupted", "work lost"];
-    let mut table = plain_table(head.map(str::to_owned));
+    let mut table = plain_table(head.into_iter().chain(["verdict"]).map(str::to_owned));
     for case in &summary.comparators {
         table.add_row([
             case.name.to_owned(),
@@ -163,6 +163,8 @@ fn cases(summary: &Summary) -> Table {
             case.refused.to_string(),
             case.interrupted.to_string(),
             format!("{} steps, {}", case.work_lost_steps, shown(case.work_lost_s * 1e3)),
+            if case.verdict.verdict == keybaton_oracle::Held::Held { "held" } else { "broken" }
+                .to_owned(),
         ]);
     }
     table

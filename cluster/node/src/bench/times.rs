@@ -39,6 +39,7 @@ pub fn micros(duration: Duration) -> u64 {
 /// Milliseconds for people: three digits that mean something.
 pub fn shown(ms: f64) -> String {
     match ms {
+        ms if ms <= 0.0 => "0".to_owned(),
         ms if ms < 0.0995 => format!("{:.0} us", ms * 1e3),
         ms if ms < 9.995 => format!("{ms:.2} ms"),
         ms if ms < 99.95 => format!("{ms:.1} ms"),
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn three_digits_are_shown() {
-        let all = [0.05, 1.234, 56.78, 4321.0, 12_345.0, 600_000.0].map(shown);
-        assert_eq!(all, ["50 us", "1.23 ms", "56.8 ms", "4321 ms", "12.35 s", "600 s"]);
+        let all = [0.0, 0.05, 1.234, 56.78, 4321.0, 12_345.0, 600_000.0].map(shown);
+        assert_eq!(all, ["0", "50 us", "1.23 ms", "56.8 ms", "4321 ms", "12.35 s", "600 s"]);
     }
 }
