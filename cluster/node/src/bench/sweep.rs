@@ -186,7 +186,7 @@ fn csv(axis: &str, points: &[Point]) -> String {
 fn table(axis: &str, points: &[Point]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_content_arrangement(ContentArrangement::Disabled);
     let names = LINES.map(|line| line.1);
     let head = [axis, "verdict"].into_iter().chain(names);
     table.set_header(head.chain(["memory", "processor each step"]));

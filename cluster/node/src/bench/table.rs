@@ -66,7 +66,7 @@ fn holders(sightings: &[Sighting]) -> Vec<String> {
 fn plain_table(head: impl IntoIterator<Item = String>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(head.into_iter().collect::<Vec<_>>());
     table
 }
