@@ -74,6 +74,10 @@ pub struct DrainReport {
     pub latency: Option<Duration>,
     /// The longest time that a step or call went on after the closing: no drain can be shorter.
     pub longest_remaining: Duration,
+    /// When it was closed: from here on nobody could take it.
+    pub closed_at: Option<Instant>,
+    /// When the last holder had left.
+    pub drained_at: Option<Instant>,
 }
 
 /// A holder as it is shown.
@@ -350,6 +354,8 @@ impl Drain {
             longest_remaining: Duration::from_micros(
                 self.longest_remaining_us.load(Ordering::Relaxed),
             ),
+            closed_at: closed.map(|(at, _)| *at),
+            drained_at: self.drained.get().copied(),
         }
     }
 }

@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use keybaton_messages::{PairId, RotationId, Timestamp};
 use keybaton_rotation::{PairRecord, Phase};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::limits::TIMELINE_KEPT;
 
@@ -20,6 +21,8 @@ pub struct PhaseAt {
     pub phase: Phase,
     /// Since when, store time.
     pub at: Timestamp,
+    /// When the commit that began it had returned, on this process's clock: finer than store time.
+    pub seen: Instant,
 }
 
 /// A pair as it stands.
@@ -83,6 +86,7 @@ impl Views {
                         rotation: rotation.id.clone(),
                         phase: rotation.phase.clone(),
                         at: now,
+                        seen: Instant::now(),
                     });
                 }
             }

@@ -4,6 +4,7 @@ mod actors_die;
 mod audit;
 mod audit_tamper;
 mod bad_input;
+mod bench_drain;
 mod bus_off;
 mod examples;
 mod faults;

@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use crate::outcome::Outcome;
 use crate::shell::Shell;
 
-/// What to measure and how to print it.
+/// What to measure and how to print it. `docs/benchmarks.md` says what the figures mean, and how a
+/// whole run is measured.
 #[derive(Args)]
 pub struct Options {
     /// Only this group, for example `registry`; without it, all

@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. Exit code 2: the program
 //! could not do what it was asked; the line says what to do next.
 
+mod bench;
 mod cli;
 mod demo;
 

@@ -421,7 +421,8 @@ mod tests {
     fn a_failed_rotation_has_failed_also_after_the_next_one_has_begun() {
         let pair = PairId::new("acme".parse().expect("a name"), "fake".parse().expect("a name"));
         let rotation = |n| RotationId { pair: pair.clone(), n };
-        let at = |n, phase| PhaseAt { rotation: rotation(n), phase, at: Timestamp(n) };
+        let seen = tokio::time::Instant::now();
+        let at = |n, phase| PhaseAt { rotation: rotation(n), phase, at: Timestamp(n), seen };
         let view = PairView {
             timeline: vec![
                 at(1, Phase::Failed { cause: Cause::VerifyFailed }),

@@ -1,4 +1,4 @@
-//! The command line: demo, simulator, status, audit, redis, vault.
+//! The command line: demo, bench, simulator, status, audit, redis, vault.
 
 mod audit;
 mod redis;
@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use super::bench;
 use super::demo;
 
 pub use stores::StoreArgs;
@@ -34,6 +35,9 @@ pub struct Cli {
 enum Command {
     /// Replace a key under running agents, live, and have the result judged
     Demo(Box<demo::DemoArgs>),
+    /// Measure, with raw data and a report that others can repeat
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Serve a simulated provider, with its ledger and its faults
     Simulator(simulator::SimulatorArgs),
     /// Explain a data directory: phases, why they wait, holders, what is owed
@@ -64,6 +68,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 telemetry::serve_metrics(args.metrics)?;
                 demo::run(*args).await
             }
+            Command::Bench(command) => bench::run(command).await,
             Command::Simulator(args) => simulator::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Audit(command) => audit::run(command).await,

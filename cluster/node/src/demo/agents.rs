@@ -98,7 +98,16 @@ pub async fn walk<C: Caller>(
     idem: &str,
 ) -> Result<u64, StepError> {
     let errand = Errand { base_url, task, step, idem };
-    let answer = match itinerary.stop(step) {
+    visit(caller, &errand, itinerary.stop(step)).await
+}
+
+/// Makes the calls of one stop and returns how many bytes were answered.
+pub async fn visit<C: Caller>(
+    caller: &C,
+    errand: &Errand<'_>,
+    stop: Stop,
+) -> Result<u64, StepError> {
+    let answer = match stop {
         Stop::Chat { latency_ms } => caller.call(errand.chat("step", latency_ms)?).await?,
         Stop::Stream { chunks, every_ms } => caller.call(errand.stream(chunks, every_ms)?).await?,
         Stop::Tool { latency_ms } => {
@@ -111,11 +120,16 @@ pub async fn walk<C: Caller>(
     Ok(answer.len() as u64)
 }
 
-struct Errand<'a> {
-    base_url: &'a str,
-    task: &'a TaskKey,
-    step: u64,
-    idem: &'a str,
+/// What all calls of one step have in common.
+pub struct Errand<'a> {
+    /// Where the provider's inference API is.
+    pub base_url: &'a str,
+    /// Whose step.
+    pub task: &'a TaskKey,
+    /// Which step.
+    pub step: u64,
+    /// The step's idempotency key.
+    pub idem: &'a str,
 }
 
 impl Errand<'_> {
@@ -194,7 +208,7 @@ fn fill(
 }
 
 /// Calls through the handle: each call takes the version of its moment.
-struct ByHandle<'a>(&'a CredentialHandle);
+pub struct ByHandle<'a>(pub &'a CredentialHandle);
 
 impl Caller for ByHandle<'_> {
     async fn call(&self, request: reqwest::Request) -> Result<Vec<u8>, StepError> {
@@ -206,9 +220,11 @@ impl Caller for ByHandle<'_> {
 }
 
 /// Calls with a key that the agent keeps for as long as its session lasts.
-struct ByKeptKey<'a> {
-    session: &'a SessionLease,
-    http: &'a reqwest::Client,
+pub struct ByKeptKey<'a> {
+    /// The right to keep it.
+    pub session: &'a SessionLease,
+    /// Sends the requests.
+    pub http: &'a reqwest::Client,
 }
 
 impl Caller for ByKeptKey<'_> {

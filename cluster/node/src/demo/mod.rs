@@ -9,16 +9,19 @@
 //!
 //! **Invariant:** the verdict comes from the oracle, which shares no code with the node.
 
-mod agents;
-mod bare;
+pub mod agents;
+pub mod bare;
+pub mod judging;
 mod lives;
-mod naive;
+pub mod naive;
 mod options;
 mod report;
 mod run;
 mod screen;
 mod servers;
-mod stage;
+pub mod stage;
 
-pub use options::{DemoArgs, Output};
-pub use run::run;
+pub use options::{DemoArgs, Output, ProviderClass, ServersChoice};
+pub use report::note;
+pub use run::{HAND_OVER_BYTES, interrupt, run};
+pub use servers::Servers;

@@ -32,16 +32,27 @@ const USUAL_WAIT: Duration = Duration::from_secs(300);
 /// When the rotation begins: most agents are in their second or third step then.
 const ROTATE_AFTER_THINKS: u32 = 2;
 
+/// A key as the provider answered it. Without keybaton its bytes lie about in memory like this.
 #[derive(Clone, Deserialize)]
-struct Issued {
-    id: String,
+pub struct Issued {
+    /// The provider's name for it.
+    pub id: String,
     value: String,
 }
 
 /// A key that an agent found once and keeps.
-struct FoundKey {
+pub struct FoundKey {
     http: reqwest::Client,
     header: HeaderValue,
+}
+
+impl FoundKey {
+    /// What an agent makes of the key that it found; `None` when it does not fit a header.
+    pub fn new(http: reqwest::Client, key: &Issued) -> Option<Self> {
+        let mut header = HeaderValue::from_str(&format!("Bearer {}", key.value)).ok()?;
+        header.set_sensitive(true);
+        Some(Self { http, header })
+    }
 }
 
 impl Caller for FoundKey {
@@ -51,13 +62,20 @@ impl Caller for FoundKey {
     }
 }
 
-struct Administration {
-    http: reqwest::Client,
-    base_url: String,
+/// The provider's administration, asked as any script asks it.
+pub struct Administration {
+    /// Sends the requests.
+    pub http: reqwest::Client,
+    /// Where the provider is.
+    pub base_url: String,
 }
 
 impl Administration {
-    async fn issue(&self, tenant: &str, name: &str) -> anyhow::Result<Issued> {
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// When the provider does not.
+    pub async fn issue(&self, tenant: &str, name: &str) -> anyhow::Result<Issued> {
         let url = format!(
             "{}/v1/organization/projects/{tenant}/service_accounts/agents/api_keys",
             self.base_url
@@ -67,7 +85,11 @@ impl Administration {
         Ok(answer.error_for_status()?.json().await?)
     }
 
-    async fn revoke(&self, tenant: &str, key: &Issued) -> anyhow::Result<()> {
+    /// Ends a key.
+    ///
+    /// # Errors
+    /// When the provider does not.
+    pub async fn revoke(&self, tenant: &str, key: &Issued) -> anyhow::Result<()> {
         let url =
             format!("{}/v1/organization/projects/{tenant}/api_keys/{}", self.base_url, key.id);
         let answer = self.http.delete(url).bearer_auth(ADMIN_KEY_DEFAULT).send().await?;
@@ -151,18 +173,13 @@ async fn live(
     let mut entries = Vec::new();
     let mut state = "done";
     // Found once, at the beginning, as a client object that is built once does.
-    let header = HeaderValue::from_str(&format!("Bearer {}", store.load().value));
-    let Ok(mut header) = header else {
-        return line(&key, &itinerary, "failed", &entries);
+    let Some(caller) = FoundKey::new(http, &store.load()) else {
+        return line(&key, Some(itinerary.steps), "failed", &entries);
     };
-    header.set_sensitive(true);
-    let caller = FoundKey { http, header };
     for step in 0..itinerary.steps {
         let idem = idem(&key, step);
         match walk(&caller, &base_url, &key, &itinerary, step, &idem).await {
-            Ok(_) => entries.push(json!({
-                "entry": "result", "n": step, "idem": idem, "version": null, "at_ms": 0,
-            })),
+            Ok(_) => entries.push(result(step, &idem)),
             Err(_) => {
                 state = "failed";
                 break;
@@ -170,18 +187,25 @@ async fn live(
         }
         tokio::time::sleep(itinerary.rest(step)).await;
     }
-    line(&key, &itinerary, state, &entries)
+    line(&key, Some(itinerary.steps), state, &entries)
 }
 
-fn idem(key: &TaskKey, step: u64) -> String {
+/// A step's result, as an entry of the task export.
+pub fn result(step: u64, idem: &str) -> Value {
+    json!({"entry": "result", "n": step, "idem": idem, "version": null, "at_ms": 0})
+}
+
+/// The idempotency key of a step.
+pub fn idem(key: &TaskKey, step: u64) -> String {
     let text = format!("{key}#{step}");
     data_encoding::HEXLOWER.encode(text.as_bytes())
 }
 
-fn line(key: &TaskKey, itinerary: &Itinerary, state: &str, entries: &[Value]) -> Value {
+/// A task's line of the export.
+pub fn line(key: &TaskKey, steps_expected: Option<u64>, state: &str, entries: &[Value]) -> Value {
     json!({
         "schema": 1, "tenant": key.tenant, "task": key.task, "kind": "naive", "provider": PROVIDER,
-        "state": state, "steps_expected": itinerary.steps, "entries": entries, "output": null,
+        "state": state, "steps_expected": steps_expected, "entries": entries, "output": null,
     })
 }
 
@@ -193,23 +217,29 @@ fn write_pairs(
 ) -> anyhow::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     for (tenant, active) in TENANTS.iter().zip(actives) {
-        let version = |v: u32, status: &str, key: &Issued| {
-            json!({"v": v, "status": status, "label": null,
-                "key_id": key.id, "promoted_at_ms": 1})
-        };
-        let rotated = *tenant == TENANTS[0];
-        let versions = if rotated {
-            vec![version(1, "REVOKED", old), version(2, "ACTIVE", new)]
+        let line = if *tenant == TENANTS[0] {
+            pair_line(tenant, &[old, new])
         } else {
-            vec![version(1, "ACTIVE", active)]
+            pair_line(tenant, &[active.as_ref()])
         };
-        let line = json!({
-            "schema": 1, "tenant": tenant, "provider": PROVIDER, "project": tenant, "rev": 1,
-            "epoch": 1, "active": if rotated { 2 } else { 1 }, "gate": "Open",
-            "versions": versions, "rotation": null, "obligations": [],
-        });
         writeln!(file, "{line}")?;
     }
     file.flush()?;
     Ok(())
+}
+
+/// A pair's line of the export: its keys in their order, all revoked but the last.
+pub fn pair_line(tenant: &str, keys: &[&Issued]) -> Value {
+    let versions: Vec<_> = (1..)
+        .zip(keys)
+        .map(|(v, key)| {
+            let status = if v == keys.len() { "ACTIVE" } else { "REVOKED" };
+            json!({"v": v, "status": status, "label": null, "key_id": key.id, "promoted_at_ms": 1})
+        })
+        .collect();
+    json!({
+        "schema": 1, "tenant": tenant, "provider": PROVIDER, "project": tenant, "rev": 1,
+        "epoch": 1, "active": keys.len(), "gate": "Open", "versions": versions, "rotation": null,
+        "obligations": [],
+    })
 }

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Context as _;
-use keybaton::messages::{PairId, ProviderKeyId, RotationId, Version};
-use keybaton::{Export, Node, StoreNames, TaskState, TaskView};
-use keybaton_oracle::{Files, Held, PairName, Rules, Verdict, judge_files};
+use keybaton::messages::{PairId, RotationId, Version};
+use keybaton::{Node, StoreNames, TaskState, TaskView};
+use keybaton_oracle::{Held, PairName, Rules, Verdict};
+use keybaton_ports::TaskRow;
 use keybaton_rotation::{Phase, Reason, Reply, Want};
 
 use super::bare;
+use super::judging;
 use super::lives::Life;
 use super::naive;
 use super::options::{DemoArgs, FaultName, ProviderClass, ServersChoice};
@@ -24,7 +25,7 @@ use super::stage::{self, PROVIDER, Place, Plan, TENANTS, Vendor};
 const RUN_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Bytes of the value that a bare commit writes: a hand-over's result with its checkpoint.
-const HAND_OVER_BYTES: usize = 512;
+pub const HAND_OVER_BYTES: usize = 512;
 
 /// Whether the story ended by itself.
 enum Ending {
@@ -43,7 +44,7 @@ pub async fn run(mut args: DemoArgs) -> anyhow::Result<ExitCode> {
     let _servers = match args.servers {
         None => None,
         Some(ServersChoice::Start) => {
-            let servers = Servers::start(&mut args.stores)?;
+            let servers = Servers::start(&mut args.stores, &TENANTS)?;
             screen.say(&format!("started {}", servers.names()));
             Some(servers)
         }
@@ -144,7 +145,7 @@ async fn with_keybaton(
 }
 
 /// Ctrl-C or SIGTERM.
-async fn interrupt() {
+pub async fn interrupt() {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         return std::future::pending().await;
@@ -294,25 +295,7 @@ async fn judge(
     vendor: Vendor,
     life: &Life,
 ) -> anyhow::Result<Verdict> {
-    let (tasks, pairs) = (dir.join("tasks.jsonl"), dir.join("pairs.jsonl"));
-    let steps = plan.agents();
-    let ports = &node.shared().ports;
-    let export = Export { journal: ports.journal.as_ref(), tasks: ports.tasks.as_ref() };
-    // The simulator's ledger has the last part of `project/account/key`.
-    let key_name =
-        |key: &ProviderKeyId| key.as_str().rsplit('/').next().unwrap_or_default().to_owned();
-    export.pairs(&pairs, |pair| pair.tenant.to_string(), key_name).await?;
-    export
-        .tasks(&tasks, |row| {
-            let number = row.key.task.as_str().strip_prefix("agent-")?.parse::<usize>().ok()?;
-            steps.get(number).map(|(_, _, itinerary)| itinerary.steps)
-        })
-        .await?;
-    let began = Instant::now();
-    let audit = Some(node.audit_file());
-    node.shutdown(Duration::from_secs(10)).await;
-    let ledger = vendor.ledger.clone();
-    vendor.close().await;
+    let agents = plan.agents();
     let rules = Rules {
         rotated: vec![PairName::new(TENANTS[0], PROVIDER)],
         allow_repeated_interruptions: plan.emergency
@@ -321,9 +304,9 @@ async fn judge(
         tasks_expected: Some(u64::from(plan.tasks)),
         ..Rules::default()
     };
-    let files = Files { ledger, tasks, pairs, audit };
-    let verdict =
-        judge_files(&files, &rules).context("the run left no evidence that can be judged")?;
-    tracing::debug!(took = ?began.elapsed(), "judged");
-    Ok(verdict)
+    let steps_expected = |row: &TaskRow| {
+        let number = row.key.task.as_str().strip_prefix("agent-")?.parse::<usize>().ok()?;
+        agents.get(number).map(|(_, _, itinerary)| itinerary.steps)
+    };
+    judging::judge(dir, node, vendor, &rules, steps_expected).await
 }

@@ -14,7 +14,6 @@ use keybaton_servers::{Missing, Postgres, Redis, RedisConfig, Vault};
 use serde_json::json;
 
 use super::super::cli::StoreArgs;
-use super::stage::TENANTS;
 
 /// The user and the database in Postgres.
 const USER: &str = "keybaton_node";
@@ -30,10 +29,11 @@ pub struct Servers {
 
 impl Servers {
     /// Starts those for which no other choice was made, and notes in the options where they are.
+    /// `tenants`: whose secrets the node may keep in Vault.
     ///
     /// # Errors
     /// When one is not on this machine, with what to install, or does not start.
-    pub fn start(stores: &mut StoreArgs) -> Result<Self> {
+    pub fn start<T: AsRef<str>>(stores: &mut StoreArgs, tenants: &[T]) -> Result<Self> {
         let is_open =
             |choice: &Option<String>, name| choice.as_deref().is_none_or(|choice| choice == name);
         let postgres = is_open(&stores.journal, "postgres");
@@ -48,7 +48,7 @@ impl Servers {
             servers.postgres = Some(start_postgres(stores)?);
         }
         if vault {
-            servers.vault = Some(start_vault(stores)?);
+            servers.vault = Some(start_vault(stores, tenants)?);
         }
         if redis {
             servers.redis = Some(start_redis(stores, is_bus, is_journal)?);
@@ -145,13 +145,13 @@ fn start_redis(stores: &mut StoreArgs, is_bus: bool, is_journal: bool) -> Result
 }
 
 /// The node's token may do what the policies of its tenants allow, and nothing else.
-fn start_vault(stores: &mut StoreArgs) -> Result<Vault> {
+fn start_vault<T: AsRef<str>>(stores: &mut StoreArgs, tenants: &[T]) -> Result<Vault> {
     let vault = Vault::start()?;
     vault.mount_kv(&stores.vault_mount)?;
     let place = Place::new(&stores.vault_mount, &stores.vault_prefix)?;
     let mut policies = Vec::new();
-    for tenant in TENANTS {
-        let tenant: TenantId = tenant.parse()?;
+    for tenant in tenants {
+        let tenant: TenantId = tenant.as_ref().parse()?;
         let name = policy_name(&tenant, Role::Rotator);
         let text = json!({ "policy": place.policy(&tenant, Role::Rotator) });
         vault.request_as_root("PUT", &format!("sys/policies/acl/{name}"), Some(&text))?;

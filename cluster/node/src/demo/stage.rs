@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use keybaton::buses::RedisBus;
 use keybaton::postgres::PostgresError;
-use keybaton::{Node, Policy, RedisStoreError, Secret, StartError, TaskHandle};
+use keybaton::{Node, NodeBuilder, Policy, RedisStoreError, Secret, StartError, TaskHandle};
 use keybaton_adapters::providers::{Home, Homes, OpenAi, ProviderSettings};
 use keybaton_simulator::{ADMIN_KEY_DEFAULT, Simulator};
 use rand::rngs::StdRng;
@@ -185,12 +185,16 @@ impl Vendor {
             let base_url = url.trim_end_matches('/').to_owned();
             return Ok(Self { base_url, ledger: dir.join("ledger.jsonl"), inside: None });
         }
-        let simulator = Simulator::builder()
-            .dir(dir.join("provider"))
-            .class(class.into())
-            .start()
-            .await
-            .context("the simulated provider did not start")?;
+        Self::inside(dir.join("provider"), class).await
+    }
+
+    /// Starts a simulator in this process.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn inside(dir: PathBuf, class: ProviderClass) -> anyhow::Result<Self> {
+        let started = Simulator::builder().dir(dir).class(class.into()).start().await;
+        let simulator = started.context("the simulated provider did not start")?;
         Ok(Self {
             base_url: simulator.base_url(),
             ledger: simulator.ledger_path().to_owned(),
@@ -235,17 +239,36 @@ pub async fn start_node(
     plan: &Plan,
     stores: &StoreArgs,
 ) -> anyhow::Result<Node> {
+    let builder = Node::builder(dir.join("node"))
+        .provider(PROVIDER, provider(vendor, plan.class)?, policy())
+        .program(DemoAgent { base_url: vendor.base_url.clone() });
+    start_on(builder, stores, &TENANTS).await
+}
+
+/// The adapter that speaks to the vendor.
+///
+/// # Errors
+/// When the vendor's address cannot be used.
+pub fn provider(vendor: &Vendor, class: ProviderClass) -> anyhow::Result<Arc<OpenAi>> {
     let admin_key = Secret::new(ADMIN_KEY_DEFAULT.as_bytes().to_vec())?;
     let home = Home { project: "{tenant}".into(), account: Some("agents".into()) };
-    // The demo's tenants are made up: nothing is told that is not known.
+    // The tenants are made up: nothing is told that is not known.
     let homes = Homes::new(std::collections::BTreeMap::new())?.danger_with_template(home)?;
     let mut settings = ProviderSettings::new(admin_key, homes);
     settings.base_url = Some(format!("{}/v1", vendor.base_url));
-    settings.class = plan.class.into();
-    let provider = Arc::new(OpenAi::new(settings)?);
-    let builder = Node::builder(dir.join("node"))
-        .provider(PROVIDER, provider, policy())
-        .program(DemoAgent { base_url: vendor.base_url.clone() });
+    settings.class = class.into();
+    Ok(Arc::new(OpenAi::new(settings)?))
+}
+
+/// Starts the node on the chosen stores, and asks them whether they are there.
+///
+/// # Errors
+/// When the directory cannot be used, or a store does not answer.
+pub async fn start_on<T: AsRef<str>>(
+    builder: NodeBuilder,
+    stores: &StoreArgs,
+    tenants: &[T],
+) -> anyhow::Result<Node> {
     let node = match stores.apply(builder)?.start().await {
         Err(
             StartError::Postgres(PostgresError::WrongKey)
@@ -256,14 +279,18 @@ pub async fn start_node(
         ),
         started => started?,
     };
-    demand_stores(&node, stores).await?;
+    demand_stores(&node, stores, tenants).await?;
     Ok(node)
 }
 
 /// A node starts while its servers are away and waits for them; who looks at a demo does not.
-async fn demand_stores(node: &Node, stores: &StoreArgs) -> anyhow::Result<()> {
-    for tenant in TENANTS {
-        let pair = node.pair(tenant, PROVIDER)?;
+async fn demand_stores<T: AsRef<str>>(
+    node: &Node,
+    stores: &StoreArgs,
+    tenants: &[T],
+) -> anyhow::Result<()> {
+    for tenant in tenants {
+        let pair = node.pair(tenant.as_ref(), PROVIDER)?;
         let ready = node.shared().ports.secrets.preflight(&pair).await;
         ready.with_context(|| format!("secrets cannot be kept ({})", node.stores().secrets))?;
     }

@@ -1,0 +1,162 @@
+//! Percentiles of values of which some are only known to be larger than what was seen.
+//!
+//! **Invariant:** a censored value is never left out: it stands in the order with what was seen of
+//! it, and a percentile at or behind the first one is marked as a lower bound.
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde::Serialize;
+
+use super::limits::RESAMPLES;
+use super::times::millis;
+
+/// A duration in microseconds, or what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Value {
+    /// It lasted so long.
+    Exact(u64),
+    /// It had lasted so long when it was looked at last.
+    AtLeast(u64),
+}
+
+impl Value {
+    /// What was seen of it, in microseconds.
+    pub fn us(self) -> u64 {
+        match self {
+            Self::Exact(us) | Self::AtLeast(us) => us,
+        }
+    }
+
+    /// Whether it had not ended.
+    pub fn is_censored(self) -> bool {
+        matches!(self, Self::AtLeast(_))
+    }
+}
+
+/// The percentiles that are shown, in thousandths.
+pub const SHOWN: [(u32, &str); 7] = [
+    (500, "p50"),
+    (750, "p75"),
+    (900, "p90"),
+    (950, "p95"),
+    (990, "p99"),
+    (999, "p999"),
+    (1000, "max"),
+];
+
+/// Values in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    sorted: Vec<Value>,
+    censored: usize,
+    first_censored: Option<u64>,
+}
+
+impl Spread {
+    /// Of these values.
+    pub fn of(values: impl IntoIterator<Item = Value>) -> Self {
+        let mut sorted: Vec<_> = values.into_iter().collect();
+        sorted.sort_unstable_by_key(|value| (value.us(), value.is_censored()));
+        let censored = sorted.iter().filter(|value| value.is_censored());
+        let first_censored = censored.clone().map(|value| value.us()).next();
+        Self { censored: censored.count(), first_censored, sorted }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.sorted.len()
+    }
+
+    /// How many of them had not ended.
+    pub fn censored(&self) -> usize {
+        self.censored
+    }
+
+    /// The values in their order.
+    pub fn values(&self) -> &[Value] {
+        &self.sorted
+    }
+
+    /// The nearest-rank percentile: a value that was seen, nothing in between.
+    pub fn at(&self, thousandths: u32) -> Option<Value> {
+        let rank = (self.sorted.len() as u64 * u64::from(thousandths)).div_ceil(1000).max(1);
+        let us = self.sorted.get(usize::try_from(rank).ok()? - 1)?.us();
+        let is_bound = self.first_censored.is_some_and(|first| first <= us);
+        Some(if is_bound { Value::AtLeast(us) } else { Value::Exact(us) })
+    }
+}
+
+/// A 95 % confidence interval, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Interval {
+    /// Lower bound.
+    pub low_ms: f64,
+    /// Upper bound.
+    pub high_ms: f64,
+}
+
+/// The interval of the median by bootstrap: resampled with replacement, from the seed.
+pub fn median_interval(values: &[u64], seed: u64) -> Option<Interval> {
+    if values.len() < 2 {
+        return None;
+    }
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut medians: Vec<u64> = (0..RESAMPLES)
+        .map(|_| {
+            let mut drawn: Vec<u64> =
+                (0..values.len()).map(|_| values[rng.random_range(0..values.len())]).collect();
+            let middle = (drawn.len() - 1) / 2;
+            *drawn.select_nth_unstable(middle).1
+        })
+        .collect();
+    medians.sort_unstable();
+    let cut = RESAMPLES / 40;
+    Some(Interval { low_ms: millis(medians[cut]), high_ms: millis(medians[RESAMPLES - 1 - cut]) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_seen() {
+        let spread = Spread::of((1..=1000).rev().map(Value::Exact));
+        let at = SHOWN.map(|(thousandths, _)| spread.at(thousandths));
+        let us = [500, 750, 900, 950, 990, 999, 1000];
+        assert_eq!(at, us.map(|us| Some(Value::Exact(us))));
+        assert_eq!(Spread::of([Value::Exact(7)]).at(500), Some(Value::Exact(7)));
+        assert_eq!(Spread::default().at(500), None);
+    }
+
+    #[test]
+    fn a_censored_value_stays_in_the_order_and_marks_what_stands_behind_it() {
+        let mut values: Vec<_> = (1..=9).map(Value::Exact).collect();
+        values.push(Value::AtLeast(8));
+        let spread = Spread::of(values);
+        assert_eq!((spread.len(), spread.censored()), (10, 1));
+        assert_eq!(spread.at(500), Some(Value::Exact(5)));
+        assert_eq!(spread.at(750), Some(Value::AtLeast(8)), "the censored one may be any longer");
+        assert_eq!(spread.at(1000), Some(Value::AtLeast(9)));
+    }
+
+    #[test]
+    fn leaving_the_censored_out_would_have_made_the_percentile_smaller() {
+        let ended = (1..=90).map(Value::Exact);
+        let stuck = (0..10).map(|_| Value::AtLeast(60_000));
+        let all = Spread::of(ended.clone().chain(stuck));
+        assert_eq!(all.at(990), Some(Value::AtLeast(60_000)));
+        assert_eq!(Spread::of(ended).at(990), Some(Value::Exact(90)));
+    }
+
+    #[test]
+    fn the_interval_holds_the_median_and_narrows_with_more_rotations() {
+        let values = |n: u64| (0..n).map(|i| 1000 + (i * 37) % 500).collect::<Vec<_>>();
+        let few = median_interval(&values(10), 1).expect("enough");
+        let many = median_interval(&values(400), 1).expect("enough");
+        // The values are 1000, 1037 ... 1333 us.
+        assert!(few.low_ms <= 1.148 && few.high_ms >= 1.148, "{few:?}");
+        assert!(many.high_ms - many.low_ms < few.high_ms - few.low_ms);
+        assert_eq!(median_interval(&values(10), 1), Some(few), "from the seed");
+        assert_eq!(median_interval(&[1], 1), None);
+    }
+}
