@@ -120,15 +120,18 @@ columns!(
         audit_head: Option<&'a [u8]>,
     }
 );
-columns!(Versions {
-    tenant: &'a str,
-    provider: &'a str,
-    v: i64,
-    status: &'static str,
-    label: Option<String>,
-    key_id: Option<&'a str>,
-    fp: Option<&'a [u8]>,
-});
+columns!(
+    #[expect(clippy::too_many_arguments, reason = "one for each column of the table")]
+    Versions {
+        tenant: &'a str,
+        provider: &'a str,
+        v: i64,
+        status: &'static str,
+        label: Option<String>,
+        key_id: Option<&'a str>,
+        fp: Option<&'a [u8]>,
+    }
+);
 columns!(GrantsGone {
     tenant: &'a str,
     provider: &'a str,
