@@ -432,7 +432,10 @@ fn publish(
     if args.no_report {
         return Ok(());
     }
-    let charts = charts::draw(sightings, figures, &summary.comparators)?;
+    let count = |name: &str| summary.counts.get(name).copied().unwrap_or_default();
+    let agents = u64::from(summary.load.tasks);
+    let ours = charts::broken_calls(count("refused"), count("interrupted"), agents);
+    let charts = charts::draw(sightings, figures, &summary.comparators, ours)?;
     for chart in &charts {
         write(&args.out, &format!("{}.svg", chart.name), &chart.svg)?;
     }
