@@ -115,7 +115,7 @@ fn a_small_run_is_measured_judged_and_written_down_beside_ways_that_break() {
     assert!(swapped > 12, "{swapped} of 12 tasks were moved in four rotations of each key");
     assert!(!rows(&out, "holders.csv").is_empty());
     let page = std::fs::read_to_string(out.join("report.html")).expect("a page");
-    for word in ["<svg", "overhead", "agents harmed", "How to repeat it", "bare commit"] {
+    for word in ["<svg", "overhead", "refused or cut", "How to repeat it", "bare commit"] {
         assert!(page.contains(word), "{word}");
     }
     for name in ["drain.hlog", "pause.hlog", "spectrum.svg", "holders.svg", "safety.svg"] {

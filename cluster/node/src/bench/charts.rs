@@ -27,7 +27,7 @@ pub struct Chart {
     pub svg: String,
 }
 
-/// Draws all that there is something to draw for.
+/// Draws all that there is something to draw for; `ours` is [`broken_calls`] under keybaton.
 ///
 /// # Errors
 /// When a chart cannot be drawn.
@@ -35,13 +35,14 @@ pub fn draw(
     sightings: &[Sighting],
     figures: &Figures,
     cases: &[CaseSummary],
+    ours: f64,
 ) -> Result<Vec<Chart>> {
     let all = [
         ("spectrum", "How long each figure takes, by percentile", spectrum(figures)),
         ("holders", "Holders of the old version after its end was committed", holders(sightings)),
         ("overhead", "What the machinery adds, by the number of holders", by_holders(sightings)),
-        ("safety", "Agents that were harmed, by the time until the old key was dead", {
-            safety(sightings, cases)
+        ("safety", "Calls refused or cut, by the time until the old key was dead", {
+            safety(sightings, cases, ours)
         }),
     ];
     let mut charts = Vec::new();
@@ -129,15 +130,20 @@ fn by_holders(sightings: &[Sighting]) -> Option<Plan> {
     })
 }
 
-fn safety(sightings: &[Sighting], cases: &[CaseSummary]) -> Option<Plan> {
+/// Calls that the provider refused or that its revocation cut, for each hundred agents.
+pub fn broken_calls(refused: u64, interrupted: u64, agents: u64) -> f64 {
+    (refused + interrupted) as f64 * 100.0 / agents.max(1) as f64
+}
+
+fn safety(sightings: &[Sighting], cases: &[CaseSummary], ours: f64) -> Option<Plan> {
     if cases.is_empty() {
         return None;
     }
     let mut lines = Vec::new();
     for (colour, name) in [(1, "clock"), (2, "poll"), (3, "restart")] {
         let own = cases.iter().filter(|case| case.name == name);
-        let points: Vec<_> =
-            own.map(|case| (case.wait_s.max(WAIT_MIN), case.harmed * 100.0)).collect();
+        let broken = |case: &CaseSummary| broken_calls(case.refused, case.interrupted, case.tasks);
+        let points: Vec<_> = own.map(|case| (case.wait_s.max(WAIT_MIN), broken(case))).collect();
         if !points.is_empty() {
             let is_dots = points.len() == 1;
             lines.push(Series { name: name.into(), points, width: 2, is_dots, colour });
@@ -146,18 +152,18 @@ fn safety(sightings: &[Sighting], cases: &[CaseSummary]) -> Option<Plan> {
     let dead = |it: &Sighting| {
         let end = it.acknowledged.or(it.emptied)?;
         let took = end.checked_sub(it.committed?)?;
-        Some((took as f64 / 1e6, 0.0))
+        Some((took as f64 / 1e6, ours))
     };
-    let ours = sightings.iter().filter(|it| !it.is_warm_up).filter_map(dead);
-    let points: Vec<_> = ours.map(|(x, y)| (x.max(WAIT_MIN), y)).collect();
+    let seen = sightings.iter().filter(|it| !it.is_warm_up).filter_map(dead);
+    let points: Vec<_> = seen.map(|(x, y)| (x.max(WAIT_MIN), y)).collect();
     lines.push(Series { name: "keybaton".into(), points, width: 2, is_dots: true, colour: 0 });
     Some(Plan {
         x: "from the new key to the end of the old one",
-        y: "agents harmed",
+        y: "for each 100 agents",
         x_is_log: true,
         y_is_log: false,
         x_label: |x| tick(x * 1e3),
-        y_label: |y| format!("{y:.0}%"),
+        y_label: |y| format!("{y:.0}"),
         lines,
     })
 }
@@ -185,7 +191,7 @@ mod tests {
     #[test]
     fn each_chart_has_its_axes_and_its_lines() {
         let seen: Vec<_> = (0..200).map(rotation).collect();
-        let charts = draw(&seen, &Figures::of(&seen), &[]).expect("drawn");
+        let charts = draw(&seen, &Figures::of(&seen), &[], 0.0).expect("drawn");
         let named: Vec<_> = charts.iter().map(|chart| chart.name).collect();
         assert_eq!(named, ["spectrum", "holders", "overhead"], "no safety without comparators");
         let words = [&["drain", "99%"][..], &["old version, median"], &["holders when the old"]];
@@ -199,6 +205,6 @@ mod tests {
 
     #[test]
     fn a_run_without_rotations_has_no_charts() {
-        assert!(draw(&[], &Figures::default(), &[]).expect("drawn").is_empty());
+        assert!(draw(&[], &Figures::default(), &[], 0.0).expect("drawn").is_empty());
     }
 }

@@ -5,6 +5,16 @@ use std::time::Duration;
 /// Tasks at once. Each may have a connection to the simulator, which serves 16 Ki of them.
 pub const TASKS_MAX: u32 = 12_000;
 
+/// Bytes that an agent knows: the journal takes a value of 1 MiB, the rest of the checkpoint
+/// included.
+pub const PAYLOAD_MAX: u32 = 1_000_000;
+
+/// Open files for each task: both ends of its connection are in this process.
+pub const FILES_PER_TASK: u64 = 2;
+
+/// Open files for all else: stores, admin connections, listeners, results.
+pub const FILES_MORE: u64 = 500;
+
 /// Longest step: the simulator keeps no answer back for longer. Draws beyond are cut to it.
 pub const STEP_MAX: Duration = Duration::from_secs(600);
 

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::super::cli::StoreArgs;
 use super::super::demo::{ProviderClass, ServersChoice};
 use super::fail_if::FailIf;
-use super::limits::{DEADLINE_MIN, DEADLINE_STEPS, EVERY_MORE, TASKS_MAX};
+use super::limits::{DEADLINE_MIN, DEADLINE_STEPS, EVERY_MORE, PAYLOAD_MAX, TASKS_MAX};
 use super::steps::StepDist;
 use super::sweep::Sweep;
 use super::times;
@@ -66,7 +66,7 @@ pub struct DrainArgs {
     pub sessions: f64,
 
     /// Bytes that an agent knows, and so about the size of its checkpoint
-    #[arg(long, default_value_t = 512, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=4_194_304))]
+    #[arg(long, default_value_t = 512, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=i64::from(PAYLOAD_MAX)))]
     pub payload: u32,
 
     /// Rotations that count

@@ -12,6 +12,7 @@ use anyhow::{Context as _, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use keybaton::StoreNames;
 use keybaton_oracle::{Held, PairName, Rules, Verdict};
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -22,7 +23,7 @@ use super::comparators;
 use super::environment::{Environment, Used};
 use super::figures::{Figures, drain};
 use super::files;
-use super::limits::DEBTS_WAIT_MAX;
+use super::limits::{DEBTS_WAIT_MAX, FILES_MORE, FILES_PER_TASK};
 use super::options::{BenchCommand, DrainArgs};
 use super::page;
 use super::population::Population;
@@ -74,6 +75,7 @@ async fn drain_bench(mut args: DrainArgs) -> anyhow::Result<ExitCode> {
         !needs_baseline || baseline.is_some(),
         "--fail-if compares with a baseline; say which: --baseline before/summary.json"
     );
+    demand_files(&args)?;
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("{} cannot be made", args.out.display()))?;
     let command = typed();
@@ -117,6 +119,21 @@ async fn drain_bench(mut args: DrainArgs) -> anyhow::Result<ExitCode> {
         (false, true) => ExitCode::FAILURE,
         (false, false) => ExitCode::SUCCESS,
     })
+}
+
+/// Without enough of them the node cannot reach its provider any more, and nothing that is measured
+/// then means anything.
+fn demand_files(args: &DrainArgs) -> anyhow::Result<()> {
+    let needed = u64::from(args.tasks) * FILES_PER_TASK + FILES_MORE;
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    ensure!(
+        needed <= limit,
+        "{} agents need {needed} open files and the limit is {limit}; raise it (ulimit -n \
+         {needed}) or take at most {} agents",
+        args.tasks,
+        limit.saturating_sub(FILES_MORE) / FILES_PER_TASK
+    );
+    Ok(())
 }
 
 /// The command as it was typed. Addresses in it hold no password: one that does is refused.
@@ -415,7 +432,10 @@ fn publish(
     if args.no_report {
         return Ok(());
     }
-    let charts = charts::draw(sightings, figures, &summary.comparators)?;
+    let count = |name: &str| summary.counts.get(name).copied().unwrap_or_default();
+    let agents = u64::from(summary.load.tasks);
+    let ours = charts::broken_calls(count("refused"), count("interrupted"), agents);
+    let charts = charts::draw(sightings, figures, &summary.comparators, ours)?;
     for chart in &charts {
         write(&args.out, &format!("{}.svg", chart.name), &chart.svg)?;
     }
