@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::super::demo::{HAND_OVER_BYTES, bare};
-use super::limits::FSYNCS;
+use super::limits::{FSYNCS, LOAD_SHARE_MAX};
 use super::times::micros;
 
 /// A machine, a build, a disk.
@@ -43,6 +43,8 @@ pub struct Environment {
     pub bare_commit_bytes: usize,
     /// Median of writes of 4 KiB with an fsync, microseconds.
     pub fsync_us: u64,
+    /// Processes that wanted a processor in the minute before the run, where the kernel tells.
+    pub load_before: Option<f64>,
     /// What the run under keybaton used.
     #[serde(flatten)]
     pub used: Used,
@@ -95,8 +97,17 @@ impl Environment {
             bare_commit_us: micros(bare::commit_median(dir, HAND_OVER_BYTES)?),
             bare_commit_bytes: HAND_OVER_BYTES,
             fsync_us: micros(fsync_median(dir)?),
+            load_before: text("/proc/loadavg")
+                .and_then(|text| text.split(' ').next()?.parse().ok()),
             used: Used::default(),
         })
+    }
+}
+
+impl Environment {
+    /// Whether others were at work when the run began.
+    pub fn is_busy(&self) -> bool {
+        self.load_before.is_some_and(|load| load > LOAD_SHARE_MAX * self.cores as f64)
     }
 }
 
@@ -167,5 +178,13 @@ mod tests {
         assert_ne!(found.file_system, "unknown", "{found:?}");
         assert!(found.bare_commit_us > 0 && found.used.memory_peak_kib > Some(1000), "{found:?}");
         assert!(std::fs::read_dir(dir.path()).expect("read").next().is_none(), "nothing is left");
+        assert!(found.load_before >= Some(0.0), "{found:?}");
+    }
+
+    #[test]
+    fn a_machine_with_work_for_most_of_its_cores_is_busy() {
+        let with = |load_before| Environment { cores: 2, load_before, ..Environment::default() };
+        assert!(with(Some(1.5)).is_busy());
+        assert!(!with(Some(0.4)).is_busy() && !with(None).is_busy());
     }
 }

@@ -54,6 +54,10 @@ pub const DEBTS_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Rotations from which a confidence interval is worth its name.
 pub const ROTATIONS_FOR_CONFIDENCE: usize = 30;
 
+/// Share of the cores that others may want when a run begins. An idle machine shows a tenth at most;
+/// with half of them taken, agents and node already wait for each other.
+pub const LOAD_SHARE_MAX: f64 = 0.4;
+
 /// Resamples of the bootstrap: the bounds of a 95 % interval then stand on 50 of them each.
 pub const RESAMPLES: usize = 2000;
 

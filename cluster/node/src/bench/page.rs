@@ -258,6 +258,7 @@ fn facts(page: &mut String, summary: &Summary) {
         ("file system", it.file_system.clone()),
         ("bare commit", format!("{} us for {} bytes", it.bare_commit_us, it.bare_commit_bytes)),
         ("fsync", format!("{} us", it.fsync_us)),
+        ("load before", it.load_before.map_or_else(|| "unknown".into(), |load| load.to_string())),
         ("journal", summary.stores.journal.clone()),
         ("secrets", summary.stores.secrets.clone()),
         ("events", summary.stores.bus.clone()),

@@ -83,6 +83,9 @@ async fn drain_bench(mut args: DrainArgs) -> anyhow::Result<ExitCode> {
     if !environment.optimised {
         note("this build is not optimised: its times say nothing; use cargo build --release");
     }
+    if environment.is_busy() {
+        note("others are at work on this machine, or were a minute ago: the times say little");
+    }
     let _servers = match args.servers {
         None => None,
         Some(_) => {

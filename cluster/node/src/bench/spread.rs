@@ -95,23 +95,38 @@ pub struct Interval {
     pub high_ms: f64,
 }
 
-/// The interval of the median by bootstrap: resampled with replacement, from the seed.
-pub fn median_interval(values: &[u64], seed: u64) -> Option<Interval> {
-    if values.len() < 2 {
+/// The interval of a percentile by bootstrap, from the seed: rotations are drawn with replacement,
+/// each with all of its values, because values of one rotation are alike.
+pub fn interval(rotations: &[Vec<u64>], thousandths: u32, seed: u64) -> Option<Interval> {
+    if rotations.iter().filter(|values| !values.is_empty()).count() < 2 {
         return None;
     }
+    let of_rotation =
+        |(at, values): (usize, &Vec<u64>)| values.iter().map(|us| (*us, at)).collect::<Vec<_>>();
+    let mut sorted: Vec<_> = rotations.iter().enumerate().flat_map(of_rotation).collect();
+    sorted.sort_unstable();
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut medians: Vec<u64> = (0..RESAMPLES)
-        .map(|_| {
-            let mut drawn: Vec<u64> =
-                (0..values.len()).map(|_| values[rng.random_range(0..values.len())]).collect();
-            let middle = (drawn.len() - 1) / 2;
-            *drawn.select_nth_unstable(middle).1
-        })
-        .collect();
-    medians.sort_unstable();
-    let cut = RESAMPLES / 40;
-    Some(Interval { low_ms: millis(medians[cut]), high_ms: millis(medians[RESAMPLES - 1 - cut]) })
+    let mut resample = || {
+        let mut times = vec![0_u64; rotations.len()];
+        for _ in rotations {
+            times[rng.random_range(0..rotations.len())] += 1;
+        }
+        let size = |(times, values): (&u64, &Vec<u64>)| times * values.len() as u64;
+        let drawn: u64 = times.iter().zip(rotations).map(size).sum();
+        let rank = (drawn * u64::from(thousandths)).div_ceil(1000).max(1);
+        let mut passed = 0;
+        let found = sorted.iter().find(|(_, at)| {
+            passed += times[*at];
+            passed >= rank
+        });
+        found.map(|(us, _)| *us)
+    };
+    // None where only rotations without values were drawn.
+    let mut found: Vec<_> = (0..RESAMPLES).filter_map(|_| resample()).collect();
+    found.sort_unstable();
+    let cut = found.len() / 40;
+    let low_ms = millis(*found.get(cut)?);
+    Some(Interval { low_ms, high_ms: millis(found[found.len() - 1 - cut]) })
 }
 
 #[cfg(test)]
@@ -150,13 +165,32 @@ mod tests {
 
     #[test]
     fn the_interval_holds_the_median_and_narrows_with_more_rotations() {
-        let values = |n: u64| (0..n).map(|i| 1000 + (i * 37) % 500).collect::<Vec<_>>();
-        let few = median_interval(&values(10), 1).expect("enough");
-        let many = median_interval(&values(400), 1).expect("enough");
+        let values = |n: u64| (0..n).map(|i| vec![1000 + (i * 37) % 500]).collect::<Vec<_>>();
+        let few = interval(&values(10), 500, 1).expect("enough");
+        let many = interval(&values(400), 500, 1).expect("enough");
         // The values are 1000, 1037 ... 1333 us.
         assert!(few.low_ms <= 1.148 && few.high_ms >= 1.148, "{few:?}");
         assert!(many.high_ms - many.low_ms < few.high_ms - few.low_ms);
-        assert_eq!(median_interval(&values(10), 1), Some(few), "from the seed");
-        assert_eq!(median_interval(&[1], 1), None);
+        assert_eq!(interval(&values(10), 500, 1), Some(few), "from the seed");
+        assert_eq!(interval(&values(1), 500, 1), None);
+    }
+
+    #[test]
+    fn the_interval_is_that_of_the_percentile_over_all_values_of_a_rotation_together() {
+        // A tenth of each rotation's values is slow; no rotation's median is.
+        let rotation = |n: u64| (0..100).map(|i| if i < 10 { 9000 + n } else { 100 + n }).collect();
+        let rotations: Vec<Vec<u64>> = (0..20).map(rotation).collect();
+        let all = Spread::of(rotations.iter().flatten().map(|us| Value::Exact(*us)));
+        for thousandths in [500, 990] {
+            let shown = millis(all.at(thousandths).expect("a value").us());
+            let Interval { low_ms, high_ms } =
+                interval(&rotations, thousandths, 1).expect("enough");
+            assert!((low_ms..=high_ms).contains(&shown), "{low_ms} {shown} {high_ms}");
+        }
+        // One rotation that is slow as a whole: drawn often, it moves the percentile far.
+        let mut uneven = rotations;
+        uneven[0] = vec![20_000; 100];
+        let wide = interval(&uneven, 990, 1).expect("enough");
+        assert!(wide.low_ms < 10.0 && wide.high_ms > 19.0, "{wide:?}");
     }
 }

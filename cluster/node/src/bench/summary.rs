@@ -15,7 +15,7 @@ use super::environment::Environment;
 use super::figures::{CENSORING, DEFINITIONS, Figures, overhead, pause, revoke_lag, swap};
 use super::limits::{RESAMPLES, ROTATIONS_FOR_CONFIDENCE};
 use super::sighting::{Sighting, TaskSighting};
-use super::spread::{Interval, SHOWN, Spread, Value, median_interval};
+use super::spread::{Interval, SHOWN, Spread, Value, interval};
 use super::times::millis;
 
 /// Version of the schema.
@@ -101,7 +101,7 @@ pub struct Confidence {
     pub enough: bool,
     /// Resamples.
     pub resamples: u64,
-    /// 95 % intervals: of the median rotation, and of the rotations' own percentiles.
+    /// 95 % intervals of these percentiles.
     pub intervals: BTreeMap<String, Interval>,
 }
 
@@ -274,27 +274,27 @@ pub fn counts(verdict: &Verdict, rotations: &RotationCounts) -> BTreeMap<String,
 pub fn confidence(sightings: &[Sighting], at_once: u32, seed: u64) -> Confidence {
     let counted: Vec<_> = sightings.iter().filter(|it| !it.is_warm_up).collect();
     let of_rotations = |figure: fn(&Sighting) -> Option<Value>| {
-        counted.iter().filter_map(|it| figure(it)).map(Value::us).collect::<Vec<_>>()
+        let own = |it: &&Sighting| figure(it).map(Value::us).into_iter().collect();
+        counted.iter().map(own).collect::<Vec<Vec<_>>>()
     };
-    let of_tasks = |figure: fn(&Sighting, &TaskSighting) -> Option<Value>, thousandths| {
+    let of_tasks = |figure: fn(&Sighting, &TaskSighting) -> Option<Value>| {
         let own = |it: &&Sighting| {
-            let values = it.tasks.iter().filter_map(|task| figure(it, task));
-            Spread::of(values).at(thousandths)
+            it.tasks.iter().filter_map(|task| figure(it, task)).map(Value::us).collect()
         };
-        counted.iter().filter_map(own).map(Value::us).collect::<Vec<_>>()
+        counted.iter().map(own).collect::<Vec<Vec<_>>>()
     };
     let all = [
-        ("drain.p50", of_rotations(super::figures::drain)),
-        ("floor.p50", of_rotations(super::figures::floor)),
-        ("overhead.p50", of_rotations(overhead)),
-        ("revoke_lag.p50", of_rotations(revoke_lag)),
-        ("swap.p50", of_tasks(swap, 500)),
-        ("pause.p50", of_tasks(pause, 500)),
-        ("pause.p99", of_tasks(pause, 990)),
+        ("drain.p50", of_rotations(super::figures::drain), 500),
+        ("floor.p50", of_rotations(super::figures::floor), 500),
+        ("overhead.p50", of_rotations(overhead), 500),
+        ("revoke_lag.p50", of_rotations(revoke_lag), 500),
+        ("swap.p50", of_tasks(swap), 500),
+        ("pause.p50", of_tasks(pause), 500),
+        ("pause.p99", of_tasks(pause), 990),
     ];
-    let intervals = all
-        .into_iter()
-        .filter_map(|(name, values)| Some((name.to_owned(), median_interval(&values, seed)?)));
+    let intervals = all.into_iter().filter_map(|(name, rotations, thousandths)| {
+        Some((name.to_owned(), interval(&rotations, thousandths, seed)?))
+    });
     Confidence {
         rotations: counted.len() as u64,
         enough: counted.len() / at_once.max(1) as usize >= ROTATIONS_FOR_CONFIDENCE,
