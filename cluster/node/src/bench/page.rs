@@ -8,8 +8,7 @@ use keybaton_oracle::Held;
 
 use super::charts::Chart;
 use super::figures::DEFINITIONS;
-use super::spread::SHOWN;
-use super::summary::Summary;
+use super::summary::{Figure, Summary};
 use super::times::shown;
 
 const STYLE: &str = "
@@ -135,19 +134,10 @@ fn row(page: &mut String, cells: impl IntoIterator<Item = String>) {
 
 fn figures(page: &mut String, summary: &Summary) {
     add!(page, "<h2>Figures</h2>");
-    let names = SHOWN.map(|(_, name)| name.replace("p999", "p99.9"));
-    let names = [String::new()].into_iter().chain(names);
-    head(page, names.chain(["n", "censored", "95 % of the median"].map(str::to_owned)));
+    head(page, Figure::heads().into_iter().chain(["95 % of the median".to_owned()]));
     for (name, _) in DEFINITIONS {
         let Some(figure) = summary.figures.get(name) else { continue };
-        let mut cells = vec![name.to_owned()];
-        for (_, percentile) in SHOWN {
-            let is_bound = figure.lower_bounds.iter().any(|bound| bound == percentile);
-            let mark = if is_bound { "≥ " } else { "" };
-            let ms = figure.percentiles_ms.get(percentile);
-            cells.push(ms.map_or_else(|| "-".into(), |ms| format!("{mark}{}", shown(*ms))));
-        }
-        cells.extend([figure.n.to_string(), figure.censored.to_string()]);
+        let mut cells = figure.cells(name, "≥ ");
         let interval = summary.confidence.intervals.get(&format!("{name}.p50"));
         cells.push(interval.map_or_else(
             || "-".into(),

@@ -16,7 +16,7 @@ use super::figures::{CENSORING, DEFINITIONS, Figures, overhead, pause, revoke_la
 use super::limits::{RESAMPLES, ROTATIONS_FOR_CONFIDENCE};
 use super::sighting::{Sighting, TaskSighting};
 use super::spread::{Interval, SHOWN, Spread, Value, interval};
-use super::times::millis;
+use super::times::{millis, shown};
 
 /// Version of the schema.
 pub const SCHEMA: u32 = 1;
@@ -195,13 +195,13 @@ impl Baseline {
     /// # Errors
     /// When the file is none, or of another schema.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let shown = path.display();
-        let bytes = std::fs::read(path).with_context(|| format!("{shown} cannot be read"))?;
+        let name = path.display();
+        let bytes = std::fs::read(path).with_context(|| format!("{name} cannot be read"))?;
         let read: Self = serde_json::from_slice(&bytes)
-            .with_context(|| format!("{shown} is no summary of bench drain"))?;
+            .with_context(|| format!("{name} is no summary of bench drain"))?;
         ensure!(
             read.kind == KIND && read.schema == SCHEMA,
-            "{shown} has schema {} of {}; this program compares schema {SCHEMA} of {KIND}",
+            "{name} has schema {} of {}; this program compares schema {SCHEMA} of {KIND}",
             read.schema,
             read.kind
         );
@@ -245,6 +245,24 @@ impl Figure {
             }
         }
         figure
+    }
+
+    /// What heads the columns of [`Self::cells`].
+    pub fn heads() -> Vec<String> {
+        let percentiles = SHOWN.map(|(_, name)| name.replace("p999", "p99.9"));
+        let all = [String::new()].into_iter().chain(percentiles);
+        all.chain(["n", "censored"].map(str::to_owned)).collect()
+    }
+
+    /// Its row in a table; `bound` marks a percentile that is a lower bound.
+    pub fn cells(&self, name: &str, bound: &str) -> Vec<String> {
+        let percentile = |(_, name): (u32, &str)| {
+            let mark = if self.lower_bounds.iter().any(|it| it == name) { bound } else { "" };
+            let ms = self.percentiles_ms.get(name);
+            ms.map_or_else(|| "-".into(), |ms| format!("{mark}{}", shown(*ms)))
+        };
+        let all = [name.to_owned()].into_iter().chain(SHOWN.map(percentile));
+        all.chain([self.n.to_string(), self.censored.to_string()]).collect()
     }
 }
 

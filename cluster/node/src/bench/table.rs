@@ -7,8 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use super::curve;
 use super::figures::drain;
 use super::sighting::Sighting;
-use super::spread::SHOWN;
-use super::summary::{Baseline, Summary};
+use super::summary::{Baseline, Figure, Summary};
 use super::times::shown;
 
 /// Prints the result on standard output.
@@ -72,20 +71,11 @@ fn plain_table(head: impl IntoIterator<Item = String>) -> Table {
 }
 
 fn figures(summary: &Summary, baseline: Option<&Baseline>) -> Table {
-    let names = SHOWN.map(|(_, name)| name.replace("p999", "p99.9"));
-    let head = ["".to_owned()].into_iter().chain(names).chain(["n".into(), "censored".into()]);
-    let head = head.chain(baseline.map(|_| "p50 to baseline".to_owned()));
-    let mut table = plain_table(head);
+    let to_baseline = baseline.map(|_| "p50 to baseline".to_owned());
+    let mut table = plain_table(Figure::heads().into_iter().chain(to_baseline));
     for (name, _) in super::figures::DEFINITIONS {
         let Some(figure) = summary.figures.get(name) else { continue };
-        let mut row = vec![name.to_owned()];
-        for (_, percentile) in SHOWN {
-            let is_bound = figure.lower_bounds.iter().any(|bound| bound == percentile);
-            let mark = if is_bound { ">=" } else { "" };
-            let ms = figure.percentiles_ms.get(percentile);
-            row.push(ms.map_or_else(|| "-".into(), |ms| format!("{mark}{}", shown(*ms))));
-        }
-        row.extend([figure.n.to_string(), figure.censored.to_string()]);
+        let mut row = figure.cells(name, ">=");
         if let Some(baseline) = baseline {
             let before = baseline.figures.get(name).and_then(|it| it.percentiles_ms.get("p50"));
             let ratio = figure.percentiles_ms.get("p50").zip(before).filter(|(_, ms)| **ms > 0.0);
