@@ -110,34 +110,33 @@ fn start_postgres(stores: &mut StoreArgs) -> Result<Postgres> {
 
 /// One server with a user for events, a user for the journal, or both; each reaches its own keys.
 fn start_redis(stores: &mut StoreArgs, is_bus: bool, is_journal: bool) -> Result<Redis> {
-    let words = [password(), password()];
-    let [bus_word, journal_word] = &words;
-    let line = |user: RedisUser<'_>, word: &String| -> Result<String> {
-        let secret = keybaton::Secret::new(word.clone().into_bytes())?;
-        Ok(user.acl_line(Some(&secret)))
-    };
     let redis = Redis::start(RedisConfig::default())?;
     let add = |line: &str| {
         let words: Vec<_> = line.split_whitespace().skip(1).collect();
         redis.command_as_admin(&[&["ACL", "SETUSER"], &words[..]].concat()).map(drop)
     };
+    // A user with a password of its own, and the file that has it.
+    let add_user = |user: RedisUser<'_>, file: &str| -> Result<_> {
+        let word = password();
+        let secret = keybaton::Secret::new(word.clone().into_bytes())?;
+        add(&user.acl_line(Some(&secret)))?;
+        Ok((user.name(), redis.server().home().write(file, &word)?))
+    };
     let url = format!("redis://127.0.0.1:{}/0", redis.port());
     if is_bus {
-        add(&line(RedisUser::Node, bus_word)?)?;
-        let file = redis.server().home().write("password-of-the-node", bus_word)?;
+        let (user, file) = add_user(RedisUser::Node, "password-of-the-node")?;
         stores.bus = Some(url.clone());
-        stores.redis_user = Some(RedisUser::Node.name());
+        stores.redis_user = Some(user);
         stores.redis_password_file = Some(file);
     }
     if is_journal {
-        add(&line(RedisUser::Journal, journal_word)?)?;
+        let (user, file) = add_user(RedisUser::Journal, "password-of-the-journal")?;
         add(REDIS_REPLAY_LINE)?;
         if redis.has_waitaof() {
-            add(&format!("user {} +waitaof", RedisUser::Journal.name()))?;
+            add(&format!("user {user} +waitaof"))?;
         }
-        let file = redis.server().home().write("password-of-the-journal", journal_word)?;
         stores.journal = Some(url);
-        stores.redis_journal_user = Some(RedisUser::Journal.name());
+        stores.redis_journal_user = Some(user);
         stores.redis_journal_password_file = Some(file);
     }
     redis.command_as_admin(&["ACL", "SAVE"])?;
