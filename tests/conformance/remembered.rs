@@ -120,3 +120,23 @@ pub async fn a_life_that_began_elsewhere_is_noticed(one: &Handle, other: &Handle
     next.record = writer.record.clone();
     next.commit(|transaction| transaction.id = TxnId([8; 16])).await;
 }
+
+/// All of these, on two stores that lie on one database.
+macro_rules! on {
+    ($two:path) => {
+        $crate::remembered::on! { $two,
+            what_another_one_wrote_is_not_written_over
+            a_grant_that_another_one_gave_is_counted
+            what_memory_would_refuse_is_read
+            a_life_that_began_elsewhere_is_noticed
+        }
+    };
+    ($two:path, $($case:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            let Some((one, other)) = $two().await else { return };
+            $crate::remembered::$case(&one, &other).await;
+        })*
+    };
+}
+pub(crate) use on;

@@ -21,21 +21,7 @@ async fn two() -> Option<(Arc<dyn Journal>, Arc<dyn Journal>)> {
     Some((one.journal, other.journal))
 }
 
-macro_rules! as_if_read {
-    ($($case:ident)*) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $case() {
-            let Some((one, other)) = two().await else { return };
-            remembered::$case(&one, &other).await;
-        })*
-    };
-}
-as_if_read! {
-    what_another_one_wrote_is_not_written_over
-    a_grant_that_another_one_gave_is_counted
-    what_memory_would_refuse_is_read
-    a_life_that_began_elsewhere_is_noticed
-}
+remembered::on!(two);
 
 /// How often the journal has read: each time it asks for all lives.
 fn readings(place: &Place) -> String {
