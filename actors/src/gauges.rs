@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keybaton_messages::{TenantId, Version, VersionStatus};
-use keybaton_ports::TaskState;
 use keybaton_rotation::PairRecord;
 
 use crate::limits::{GAUGE_TENANTS_MAX, GAUGES_EVERY};
@@ -33,9 +32,7 @@ fn set(shared: &Shared) {
         }
         set_credential(shared, &record);
     }
-    let tasks = shared.tasks.list(None);
-    let parked = tasks.iter().filter(|(_, view)| matches!(view.state, TaskState::Parked(_)));
-    metrics::gauge!("keybaton_tasks_stuck").set(as_f64(parked.count() as u64));
+    metrics::gauge!("keybaton_tasks_stuck").set(as_f64(shared.tasks.parked() as u64));
     metrics::gauge!("keybaton_tasks_live").set(as_f64(shared.tasks.live() as u64));
 }
 

@@ -107,6 +107,12 @@ impl TaskTable {
         self.live.load(Ordering::Relaxed)
     }
 
+    /// Tasks that wait for a person.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.value().is_parked()).count()
+    }
+
     /// Every task of a tenant, or of all.
     #[must_use]
     pub fn list(&self, tenant: Option<&TenantId>) -> Vec<(TaskKey, TaskView)> {
@@ -183,6 +189,10 @@ impl TaskEntry {
     #[must_use]
     pub fn view(&self) -> TaskView {
         self.view.lock().clone()
+    }
+
+    fn is_parked(&self) -> bool {
+        matches!(self.view.lock().state, TaskState::Parked(_))
     }
 
     /// Whether the task has not ended and waits for no person.

@@ -235,10 +235,9 @@ impl Book {
         let page = self.page(&record.pair)?;
         let before = page.state.stored.take().map(|stored| stored.record);
         for (version, entry) in &record.versions {
-            let row = VersionRow::of(entry);
             let old = before.as_ref().and_then(|old| old.versions.get(version));
-            if old.map(VersionRow::of).as_ref() != Some(&row) {
-                page.versions.insert(*version, row);
+            if !old.is_some_and(|old| VersionRow::is_same(old, entry)) {
+                page.versions.insert(*version, VersionRow::of(entry));
             }
         }
         for grant in holders {

@@ -13,6 +13,7 @@
 //!
 //! **Invariant:** decisions are read from the primary only.
 
+mod bare;
 mod error;
 mod identity;
 mod migrate;

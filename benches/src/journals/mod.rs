@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `together/single` | 100 pairs, each written again and again | one pair, written again and again: what writing for everybody at once gives |
 //! | `together/raw` | the same 100 pairs | the store without keybaton: 100 rows of the same size, written again and again, one sync for all of them |
+//! | `together/raw_in_server` | the same two, each row priced in the server's own time on processors | what a row costs the store, whoever else shares the machine with it |
 //! | `rotations_per_second` | 100 pairs of a whole node rotate again and again | nothing |
 //! | `first_grant` | a pair's first credential on a node, with Postgres and Vault | one durable transaction and one read of Vault, without keybaton's actors |
 //!
@@ -15,6 +16,7 @@ mod places;
 mod whole;
 
 use std::io::Write;
+use std::time::Duration;
 
 use crate::figure::Report;
 use crate::journals::places::{Place, Store};
@@ -61,10 +63,24 @@ fn unless_missing<T>(opened: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
 async fn measure(report: &mut Report, name: &str, mut place: Place) -> anyhow::Result<()> {
     let value = vec![0x5a; commits::record_bytes()?];
     let (mut single, mut together, mut raw) = (Vec::new(), Vec::new(), Vec::new());
+    let mut in_server = Vec::new();
     for round in 0..ROUNDS {
         single.push(commits::per_second(&place.journal, round, 1).await?);
+        let begun = place.raw.server_time()?;
         together.push(commits::per_second(&place.journal, round, PAIRS).await?);
+        let between = place.raw.server_time()?;
         raw.push(place.raw.rows_per_second(PAIRS, &value).await?);
+        let ended = place.raw.server_time()?;
+        if let (Some(begun), Some(between), Some(ended)) = (begun, between, ended) {
+            // Both sides worked for the same time.
+            let row = |used: Duration, rate: f64| {
+                used.as_secs_f64() * 1e6 / (rate * commits::SLICE.as_secs_f64())
+            };
+            in_server.push((
+                row(between.saturating_sub(begun), together[round]),
+                row(ended.saturating_sub(between), raw[round]),
+            ));
+        }
     }
     let over = |these: &[f64]| {
         let ratios = together.iter().zip(these).map(|(together, this)| together / this);
@@ -72,6 +88,13 @@ async fn measure(report: &mut Report, name: &str, mut place: Place) -> anyhow::R
     };
     report.at_least(format!("{name}/together/single"), over(&single), 5.0);
     report.at_least(format!("{name}/together/raw"), over(&raw), 0.5);
+    if !in_server.is_empty() {
+        let ratio = median(in_server.iter().map(|(ours, raw)| raw / ours));
+        report.at_least(format!("{name}/together/raw_in_server"), ratio, 0.5);
+        let ours = median(in_server.iter().map(|(ours, _)| *ours));
+        report.report(format!("{name}/together_server_us"), ours);
+        report.report(format!("{name}/raw_server_us"), median(in_server.iter().map(|it| it.1)));
+    }
     for (what, rates) in [("single", single), ("together", together), ("raw", raw)] {
         report.report(format!("{name}/{what}_per_second"), median(rates.into_iter()));
     }

@@ -1,7 +1,7 @@
 //! The stores: each one opened for keybaton, and beside it without keybaton.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use keybaton_adapters::buses::RedisSettings;
@@ -48,8 +48,8 @@ pub(super) struct Place {
 /// The store without keybaton. What it lies on goes when it is dropped.
 pub(super) enum Raw {
     Embedded { bare: Bare, _scratch: Scratch },
-    Postgres { rows: RawRows, _server: Postgres },
-    Redis { connection: ::redis::aio::MultiplexedConnection, next: u64, _server: Redis },
+    Postgres { rows: RawRows, server: Postgres },
+    Redis { connection: ::redis::aio::MultiplexedConnection, next: u64, server: Redis },
 }
 
 /// Rows that are written again and again without keybaton, as it writes its pairs.
@@ -148,7 +148,7 @@ impl Place {
         let (server, settings) = postgres()?;
         let store = keybaton_adapters::postgres::Postgres::open(&settings, key()).await?;
         let rows = RawRows::on(&server).await?;
-        Ok(Self { journal: store.journal, raw: Raw::Postgres { rows, _server: server } })
+        Ok(Self { journal: store.journal, raw: Raw::Postgres { rows, server } })
     }
 
     async fn redis(flavour: Flavour) -> anyhow::Result<Self> {
@@ -161,7 +161,7 @@ impl Place {
             server.port()
         ))?;
         let connection = client.get_multiplexed_async_connection().await?;
-        let raw = Raw::Redis { connection, next: 0, _server: server };
+        let raw = Raw::Redis { connection, next: 0, server };
         Ok(Self { journal: store.journal, raw })
     }
 }
@@ -180,6 +180,15 @@ impl Raw {
             done += rows;
         }
         Ok(done as f64 / begun.elapsed().as_secs_f64())
+    }
+
+    /// Time on processors that the server has used so far; none where there is no server.
+    pub(super) fn server_time(&self) -> anyhow::Result<Option<Duration>> {
+        Ok(match self {
+            Self::Embedded { .. } => None,
+            Self::Postgres { server, .. } => Some(server.server().processor_time()?),
+            Self::Redis { server, .. } => Some(server.server().processor_time()?),
+        })
     }
 
     async fn batch(&mut self, rows: usize, value: &[u8]) -> anyhow::Result<()> {

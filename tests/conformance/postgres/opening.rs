@@ -93,3 +93,20 @@ async fn a_server_that_is_not_there_is_said_to_be_away() {
     let error = refused(&settings, key(), "check that it runs").await;
     assert!(matches!(error, PostgresError::Unavailable(_)), "{error:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_bare_commit_costs_is_measured_beside_a_store_and_leaves_nothing() {
+    let Some(place) = shared() else { return };
+    let settings = place.settings(&place.database());
+    let store = open_at(&settings).await.expect("a new store");
+    let writer = Writer::provisioned(store.journal.clone(), "n1", pair("acme"), 1).await;
+    let times = settings.bare_commits(5, 2000).await.expect("measured");
+    assert_eq!(times.len(), 5);
+    assert!(times.iter().all(|time| !time.is_zero()), "{times:?}");
+    let stored = store.journal.load(&pair("acme")).await.expect("read").expect("written");
+    assert_eq!(stored.record, writer.record);
+    let database = settings.url.rsplit('/').next().expect("a database");
+    let left = "select 1 from pg_namespace where nspname = 'keybaton_bare'";
+    let left = place.server.query_as_admin_in(database, left).expect("asked");
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
@@ -64,6 +64,14 @@ impl Server {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.child().as_ref().map(Child::id)
+    }
+
+    /// Time that it and all below it have spent on processors since it was started.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn processor_time(&self) -> Result<Duration> {
+        tree::used(self.running()?)
     }
 
     /// Kills it with SIGKILL, it and all below it, and waits until they are gone. One that does not

@@ -1,7 +1,7 @@
 //! The processes below a process, as `/proc` shows them.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,7 +15,12 @@ struct Entry {
     /// `R`, `S`, `D`: alive; `T`: stopped; `Z`, `X`: ended.
     state: char,
     parent: i32,
+    /// Time on a processor so far, with that of children which have ended.
+    used: Duration,
 }
+
+/// What `/proc` counts processor time in: Linux shows hundredths of a second to every program.
+const TICK: Duration = Duration::from_millis(10);
 
 impl Entry {
     /// The name stands in brackets and may hold anything, brackets and spaces too.
@@ -24,7 +29,12 @@ impl Entry {
         let (_, rest) = rest.rsplit_once(") ")?;
         let mut words = rest.split(' ');
         let state = words.next()?.chars().next()?;
-        Some(Self { pid: pid.parse().ok()?, state, parent: words.next()?.parse().ok()? })
+        let parent = words.next()?.parse().ok()?;
+        // Nine words on: in user mode, in the kernel, and both for children that were waited for.
+        let ticks = words.skip(9).take(4).map(|word| word.parse::<u32>().ok());
+        let ticks: Vec<_> = ticks.collect::<Option<_>>().filter(|all: &Vec<_>| all.len() == 4)?;
+        let used = TICK * ticks.into_iter().sum();
+        Some(Self { pid: pid.parse().ok()?, state, parent, used })
     }
 
     fn of(pid: i32) -> Option<Self> {
@@ -48,6 +58,11 @@ pub fn below(root: i32) -> Result<Vec<i32>> {
         place += 1;
     }
     Ok(found)
+}
+
+/// Time that a process and all below it have spent on processors.
+pub fn used(root: i32) -> Result<Duration> {
+    Ok(below(root)?.into_iter().filter_map(Entry::of).map(|entry| entry.used).sum())
 }
 
 /// Sends a signal; one that is already gone needs none.
@@ -100,8 +115,10 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_does_not_confuse() {
-        let entry = Entry::read("12 (a) S 3 (b)) T 7 12 0").expect("well formed");
-        assert_eq!(entry, Entry { pid: 12, state: 'T', parent: 7 });
+        let stat = "12 (a) S 3 (b)) T 7 12 12 0 -1 4194560 500 0 0 0 3 4 10 20 20 0 1";
+        let entry = Entry::read(stat).expect("well formed");
+        let used = Duration::from_millis(370);
+        assert_eq!(entry, Entry { pid: 12, state: 'T', parent: 7, used });
         assert_eq!(Entry::read("12 no brackets"), None);
     }
 

@@ -212,10 +212,10 @@ impl Commit {
         old: Option<&VersionEntry>,
         entry: &VersionEntry,
     ) -> Result<(), Fault> {
-        let row = VersionRow::of(entry);
-        if old.map(VersionRow::of).as_ref() == Some(&row) {
+        if old.is_some_and(|old| VersionRow::is_same(old, entry)) {
             return Ok(());
         }
+        let row = VersionRow::of(entry);
         let key = RowKey::pair(&self.transaction.record.pair).number(u64::from(version.0));
         let bytes = self.shared.seal_short(Table::Versions, &key, &row);
         tables.insert(Table::Versions, key.as_bytes(), &bytes)

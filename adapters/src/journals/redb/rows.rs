@@ -37,7 +37,7 @@ pub(crate) struct RecordRow {
     pub(crate) record: Arc<PairRecord>,
 }
 
-#[derive(PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct VersionRow {
     pub(crate) status: VersionStatus,
     pub(crate) label: Option<Label>,
@@ -45,14 +45,24 @@ pub(crate) struct VersionRow {
     pub(crate) fp: Option<Fingerprint>,
 }
 
+/// A row's columns where they stand in the record.
+type Columns<'a> =
+    (VersionStatus, &'a Option<Label>, &'a Option<ProviderKeyId>, Option<Fingerprint>);
+
 impl VersionRow {
+    /// Whether both have the same row. A record has many versions, and all but one or two are as
+    /// they were: no row is made to find out.
+    pub(crate) fn is_same(one: &VersionEntry, other: &VersionEntry) -> bool {
+        Self::columns(one) == Self::columns(other)
+    }
+
+    fn columns(entry: &VersionEntry) -> Columns<'_> {
+        (entry.status, &entry.label, &entry.key_id, entry.fp)
+    }
+
     pub(crate) fn of(entry: &VersionEntry) -> Self {
-        Self {
-            status: entry.status,
-            label: entry.label.clone(),
-            key_id: entry.key_id.clone(),
-            fp: entry.fp,
-        }
+        let (status, label, key_id, fp) = Self::columns(entry);
+        Self { status, label: label.clone(), key_id: key_id.clone(), fp }
     }
 }
 

@@ -103,16 +103,15 @@ begin
     end if;
 end $$;
 
--- Revision and epoch never go back, whoever writes.
+-- Revision and epoch never go back, whoever writes. The condition stands in the trigger: for a row
+-- that may be written nothing is called.
 create function keybaton.forward_only() returns trigger language plpgsql as $$
 begin
-    if new.rev < old.rev or new.epoch < old.epoch or new.touched <= old.touched then
-        raise exception 'a pair goes back' using errcode = 'KB002';
-    end if;
-    return new;
+    raise exception 'a pair goes back' using errcode = 'KB002';
 end $$;
 create trigger forward_only before update on keybaton.pair
-    for each row execute function keybaton.forward_only();
+    for each row when (new.rev < old.rev or new.epoch < old.epoch or new.touched <= old.touched)
+    execute function keybaton.forward_only();
 
 -- Nothing leaves REVOKED or GONE, and a claim is never given up.
 create function keybaton.claims_stay() returns trigger language plpgsql as $$

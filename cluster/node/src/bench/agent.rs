@@ -63,12 +63,13 @@ impl Program for BenchAgent {
         let idem = data_encoding::HEXLOWER.encode(&context.idem);
         let (base_url, task, step) = (self.base_url.as_str(), context.task, context.n);
         let errand = Errand { base_url, task, step, idem: &idem };
-        let stop = self.load.stop(notes.number, step);
+        let (own_work, stop) = self.load.step(notes.number, step);
         let (number, tenant) = (notes.number, notes.tenant);
         let (bytes, version) = match context.session {
             Some(session) => {
                 let version = session.version();
                 self.recorder.begins(number, tenant, true, version.0);
+                Load::work(own_work).await;
                 let caller = ByKeptKey { session, http: context.http };
                 (visit(&caller, &errand, stop).await?, version)
             }

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::demo::ProviderClass;
-use super::super::demo::agents::{Errand, visit};
+use super::super::demo::agents::{Errand, Stop, visit};
 use super::super::demo::naive::{Administration, FoundKey, Issued, idem, line, pair_line, result};
 use super::super::demo::stage::{PROVIDER, Vendor};
 use super::limits::{AFTERMATH_STEPS, CLOCK_WAITS_S, POLL_EVERY_S, TRIES};
@@ -124,7 +124,7 @@ struct Life {
     key: TaskKey,
     state: &'static str,
     entries: Vec<Value>,
-    /// Time at the provider, of all its steps and of the one that broke off.
+    /// How long it worked, the step that broke off included.
     worked: Duration,
 }
 
@@ -257,8 +257,10 @@ impl Agent {
         let mut found = None;
         for step in 0.. {
             let idem = idem(&self.key, step);
+            let (own_work, stop) = self.load.step(self.number, step);
+            Load::work(own_work).await;
             let mut tries = 0;
-            while !self.step(step, &idem, &mut found).await {
+            while !self.call(step, stop, &idem, &mut found).await {
                 tries += 1;
                 if tries >= TRIES {
                     return "failed";
@@ -272,8 +274,8 @@ impl Agent {
         "done"
     }
 
-    /// One try of one step, under the key that the agent has or finds.
-    async fn step(&self, step: u64, idem: &str, found: &mut Option<Found>) -> bool {
+    /// One try of a step's call, under the key that the agent has or finds.
+    async fn call(&self, step: u64, stop: Stop, idem: &str, found: &mut Option<Found>) -> bool {
         // One that keeps its key found it when it began, as a client object does that is built
         // once; when polling, it looks again after its time. The others look before each call.
         let may_keep =
@@ -285,7 +287,7 @@ impl Agent {
         let Some(Found { key, .. }) = found else { return false };
         let (base_url, task) = (self.shared.base_url.as_str(), &self.key);
         let errand = Errand { base_url, task, step, idem };
-        visit(key, &errand, self.load.stop(self.number, step)).await.is_ok()
+        visit(key, &errand, stop).await.is_ok()
     }
 }
 

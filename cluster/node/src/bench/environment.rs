@@ -6,10 +6,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use keybaton::StoreNames;
 use serde::Serialize;
 
+use super::super::cli::StoreArgs;
 use super::super::demo::{HAND_OVER_BYTES, bare};
-use super::limits::{FSYNCS, LOAD_SHARE_MAX};
+use super::limits::{DATABASE_COMMITS, FSYNCS, LOAD_SHARE_MAX};
 use super::times::micros;
 
 /// A machine, a build, a disk.
@@ -41,6 +44,9 @@ pub struct Environment {
     pub bare_commit_us: u64,
     /// Bytes of each of these commits.
     pub bare_commit_bytes: usize,
+    /// Median of bare commits of as many bytes in the journal's own database, microseconds, where
+    /// the journal lies in Postgres.
+    pub database_commit_us: Option<u64>,
     /// Median of writes of 4 KiB with an fsync, microseconds.
     pub fsync_us: u64,
     /// Processes that wanted a processor in the minute before the run, where the kernel tells.
@@ -58,6 +64,9 @@ pub struct Used {
     pub memory_peak_kib: Option<u64>,
     /// Processor time, seconds.
     pub cpu_time_s: Option<f64>,
+    /// Time that a hypervisor gave the machine's processors to others while somebody here wanted
+    /// them, seconds over all of them during the run; where the kernel tells.
+    pub stolen_s: Option<f64>,
 }
 
 impl Used {
@@ -69,8 +78,25 @@ impl Used {
         Self {
             memory_peak_kib: kib_of(&status, "VmHWM"),
             cpu_time_s: Some((seconds * 100.0).round() / 100.0),
+            stolen_s: stolen_s(&std::fs::read_to_string("/proc/stat").unwrap_or_default()),
         }
     }
+
+    /// The same, with what was stolen only after `before`; all else is counted from the beginning
+    /// of the process anyway.
+    pub fn since(self, before: Self) -> Self {
+        let stolen = self.stolen_s.zip(before.stolen_s).map(|(by_now, then)| by_now - then);
+        Self { stolen_s: stolen.map(|s| (s * 100.0).round() / 100.0), ..self }
+    }
+}
+
+/// Stolen time of all processors since the machine was started, of `/proc/stat`: the eighth number of
+/// its first line, in hundredths of a second on every architecture.
+fn stolen_s(stat: &str) -> Option<f64> {
+    let mut words = stat.lines().next()?.split_whitespace();
+    (words.next()? == "cpu").then_some(())?;
+    let hundredths: f64 = words.nth(7)?.parse().ok()?;
+    Some(hundredths / 100.0)
 }
 
 impl Environment {
@@ -96,15 +122,35 @@ impl Environment {
             file_system: file_system(dir),
             bare_commit_us: micros(bare::commit_median(dir, HAND_OVER_BYTES)?),
             bare_commit_bytes: HAND_OVER_BYTES,
+            database_commit_us: None,
             fsync_us: micros(fsync_median(dir)?),
             load_before: text("/proc/loadavg")
                 .and_then(|text| text.split(' ').next()?.parse().ok()),
-            used: Used::default(),
+            used: Used::by_now(),
         })
     }
 }
 
 impl Environment {
+    /// Measures the database that the journal lies in, before the journal does.
+    ///
+    /// # Errors
+    /// When it is away, or refuses.
+    pub async fn look_at_database(&mut self, stores: &StoreArgs) -> anyhow::Result<()> {
+        let Some(settings) = stores.journal_in_postgres() else { return Ok(()) };
+        let times = settings.bare_commits(DATABASE_COMMITS, HAND_OVER_BYTES).await;
+        let mut times = times.context("a bare commit of the journal's database")?;
+        times.sort_unstable();
+        self.database_commit_us = times.get(times.len() / 2).map(|median| micros(*median));
+        Ok(())
+    }
+
+    /// What one bare commit costs where the journal lies, microseconds.
+    pub fn journal_commit_us(&self, stores: &StoreNames) -> Option<u64> {
+        let is_here = stores.journal == StoreNames::embedded().journal;
+        if is_here { Some(self.bare_commit_us) } else { self.database_commit_us }
+    }
+
     /// Whether others were at work when the run began.
     pub fn is_busy(&self) -> bool {
         self.load_before.is_some_and(|load| load > LOAD_SHARE_MAX * self.cores as f64)
@@ -179,6 +225,16 @@ mod tests {
         assert!(found.bare_commit_us > 0 && found.used.memory_peak_kib > Some(1000), "{found:?}");
         assert!(std::fs::read_dir(dir.path()).expect("read").next().is_none(), "nothing is left");
         assert!(found.load_before >= Some(0.0), "{found:?}");
+    }
+
+    #[test]
+    fn what_a_hypervisor_took_is_counted_from_the_beginning_of_the_run() {
+        let stat = "cpu  10 20 30 40 50 60 70 1234 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n";
+        assert_eq!(stolen_s(stat), Some(12.34));
+        assert_eq!((stolen_s(""), stolen_s("intr 1 2 3 4 5 6 7 8 9")), (None, None));
+        let at = |stolen_s| Used { stolen_s, ..Used::default() };
+        assert_eq!(at(Some(12.34)).since(at(Some(12.0))).stolen_s, Some(0.34));
+        assert_eq!(at(None).since(at(Some(12.0))).stolen_s, None);
     }
 
     #[test]

@@ -2,15 +2,26 @@
 
 use std::time::Duration;
 
-/// Tasks at once. Each may have a connection to the simulator, which serves 16 Ki of them.
-pub const TASKS_MAX: u32 = 12_000;
+/// Tasks at once: as many as a node takes when nothing else is said.
+pub const TASKS_MAX: u32 = 100_000;
+
+/// Tasks that the node of a run takes: a crowd that comes and goes is larger at times.
+pub const TASKS_ROOM: usize = 2 * TASKS_MAX as usize;
+
+/// Calls at once: each has a connection to the simulator, which serves 16 Ki of them.
+pub const CALLS_MAX: u32 = 12_000;
 
 /// Bytes that an agent knows: the journal takes a value of 1 MiB, the rest of the checkpoint
 /// included.
 pub const PAYLOAD_MAX: u32 = 1_000_000;
 
-/// Open files for each task: both ends of its connection are in this process.
-pub const FILES_PER_TASK: u64 = 2;
+/// Open files for each call: both ends of its connection are in this process.
+pub const FILES_PER_CALL: u64 = 2;
+
+/// Where agents also work without a call, the calls that are open at once are as many as the shares
+/// say on average, and this many times that at worst: calls that end keep their connection for a
+/// while.
+pub const CALLS_SPREAD: f64 = 3.0;
 
 /// Open files for all else: stores, admin connections, listeners, results.
 pub const FILES_MORE: u64 = 500;
@@ -32,9 +43,17 @@ pub const DEADLINE_MIN: Duration = Duration::from_secs(60);
 /// ended when the next one begins.
 pub const EVERY_MORE: Duration = Duration::from_secs(1);
 
-/// How often holders are counted while a version drains: a hundred points in a second draw a
-/// curve, and a count is one atomic read for each stripe.
+/// How often holders are counted while a version drains, at most: a hundred points in a second draw
+/// a curve.
 pub const COUNT_EVERY: Duration = Duration::from_millis(10);
+
+/// A count reads each holder's line, and so takes milliseconds of a core with 100 000 of them. The
+/// next one of any rotation begins after this many times as long: all counting together takes a
+/// hundredth of a core.
+pub const COUNT_REST: u32 = 100;
+
+/// Holders are counted this often at least: a count that was itself held up must not blind the curve.
+pub const COUNT_LEAST_EVERY: Duration = Duration::from_secs(1);
 
 /// A holder count that did not change is written down again after this.
 pub const COUNT_AGAIN_AFTER_US: u64 = 200_000;
@@ -60,6 +79,9 @@ pub const LOAD_SHARE_MAX: f64 = 0.4;
 
 /// Resamples of the bootstrap: the bounds of a 95 % interval then stand on 50 of them each.
 pub const RESAMPLES: usize = 2000;
+
+/// Commits whose median is the price of one in the journal's database: it takes some milliseconds.
+pub const DATABASE_COMMITS: u32 = 64;
 
 /// Writes whose median is the price of one fsync.
 pub const FSYNCS: usize = 64;

@@ -25,6 +25,8 @@ pub struct Load {
     pub streaming: f64,
     /// Share of the agents that keep a key over many steps.
     pub sessions: f64,
+    /// Share of a step that such an agent works without a call.
+    pub own_work: f64,
 }
 
 impl Load {
@@ -40,8 +42,8 @@ impl Load {
         self.rng(1, number, 0).random_bool(self.sessions)
     }
 
-    /// What the agent's step is, and how long it lasts at the provider.
-    pub fn stop(&self, number: u32, step: u64) -> Stop {
+    /// What the agent's step is: how long it works by itself, and then what it asks of the provider.
+    pub fn step(&self, number: u32, step: u64) -> (Duration, Stop) {
         let mut rng = self.rng(2, number, step);
         let is_stream = rng.random_bool(self.streaming);
         let mut length = self.steps.draw(&mut rng);
@@ -49,12 +51,22 @@ impl Load {
             // Agents that all began just now would all end their steps together.
             length = length.mul_f64(rng.random_range(0.0..1.0)).max(STEP_MIN);
         }
-        let ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX).max(1);
-        if is_stream {
+        let share = if self.keeps_key(number) { self.own_work } else { 0.0 };
+        let own = length.mul_f64(share);
+        let ms = u64::try_from((length - own).as_millis()).unwrap_or(u64::MAX).max(1);
+        let stop = if is_stream {
             let chunks = (ms / 100).clamp(1, CHUNKS_MAX);
             Stop::Stream { chunks, every_ms: ms / chunks }
         } else {
             Stop::Chat { latency_ms: ms }
+        };
+        (own, stop)
+    }
+
+    /// Works for as long as the step says. A timer would make even nothing last a millisecond.
+    pub async fn work(own: Duration) {
+        if !own.is_zero() {
+            tokio::time::sleep(own).await;
         }
     }
 
@@ -86,19 +98,43 @@ mod tests {
 
     fn load(seed: u64) -> Load {
         let steps = "lognormal:p50=200ms,p99=2s".parse().expect("a distribution");
-        Load { seed, steps, streaming: 0.3, sessions: 0.5 }
+        Load { seed, steps, streaming: 0.3, sessions: 0.5, own_work: 0.0 }
     }
 
     #[test]
     fn an_agents_steps_depend_on_seed_agent_and_step_alone() {
         let steps =
-            |seed| (0..200).map(|n| load(seed).stop(n % 20, u64::from(n))).collect::<Vec<_>>();
+            |seed| (0..200).map(|n| load(seed).step(n % 20, u64::from(n))).collect::<Vec<_>>();
         assert_eq!(steps(1), steps(1));
         assert_ne!(steps(1), steps(2));
-        let streams = (0..1000).filter(|n| matches!(load(1).stop(*n, 3), Stop::Stream { .. }));
+        let streams = (0..1000).filter(|n| matches!(load(1).step(*n, 3).1, Stop::Stream { .. }));
         assert!((250..350).contains(&streams.count()));
         let keeping = (0..1000).filter(|n| load(1).keeps_key(*n)).count();
         assert!((440..560).contains(&keeping), "{keeping}");
+    }
+
+    #[test]
+    fn own_work_is_a_share_of_the_step_of_those_who_keep_a_key() {
+        let all_call = load(1);
+        let some_work = Load { own_work: 0.75, ..load(1) };
+        let at_provider = |load: &Load, number| match load.step(number, 3).1 {
+            Stop::Chat { latency_ms } => latency_ms,
+            Stop::Stream { chunks, every_ms } => chunks * every_ms,
+            Stop::Tool { .. } => unreachable!("these agents call no tool"),
+        };
+        for number in 0..100 {
+            let own = some_work.step(number, 3).0;
+            if !all_call.keeps_key(number) {
+                assert_eq!(own, Duration::ZERO);
+                continue;
+            }
+            let called = Duration::from_millis(at_provider(&some_work, number));
+            let whole = Duration::from_millis(at_provider(&all_call, number));
+            // Streams are cut into pieces of whole milliseconds.
+            let lost = whole.abs_diff(own + called);
+            assert!(lost <= Duration::from_millis(60), "{whole:?} is not {own:?} and {called:?}");
+            assert!(own >= called, "{own:?} of {whole:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::super::cli::StoreArgs;
 use super::super::demo::{ProviderClass, ServersChoice};
 use super::fail_if::FailIf;
-use super::limits::{DEADLINE_MIN, DEADLINE_STEPS, EVERY_MORE, PAYLOAD_MAX, TASKS_MAX};
+use super::limits::{
+    CALLS_SPREAD, DEADLINE_MIN, DEADLINE_STEPS, EVERY_MORE, PAYLOAD_MAX, TASKS_MAX,
+};
 use super::steps::StepDist;
 use super::sweep::Sweep;
 use super::times;
@@ -25,11 +27,11 @@ pub enum BenchCommand {
 #[command(after_long_help = "\
 Examples:
   keybaton bench drain                              200 agents, 33 rotations, about five minutes
-  keybaton bench drain --tasks 10000 --step-dist fixed:10s --sessions 1
+  keybaton bench drain --tasks 10000 --step-dist fixed:10s --sessions 1 --own-work 0.9
   keybaton bench drain --tenants 20 --arrival 50 --every 2s
   keybaton bench drain --comparators clock,restart,poll --wait-max 10m
   keybaton bench drain --journal postgres://keybaton@db/bench --postgres-password-file pw
-  keybaton bench drain --sweep tasks=100,1000,10000 --step-dist fixed:10s
+  keybaton bench drain --sweep tasks=100,1000,10000 --step-dist fixed:10s --sessions 1 --own-work 0.9
   keybaton bench drain --servers start              on a real Postgres, Vault and Redis
   keybaton bench drain --baseline before/summary.json --fail-if 'overhead.p99>1.2x,dropped>0'
 
@@ -64,6 +66,11 @@ pub struct DrainArgs {
     /// Share of the agents that keep a key over many steps
     #[arg(long, default_value_t = 0.5, value_name = "SHARE", value_parser = share)]
     pub sessions: f64,
+
+    /// Share of each step that an agent which keeps its key works with its own tools before it calls:
+    /// it holds the key and no connection, so that many more agents fit on a machine
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
+    pub own_work: f64,
 
     /// Bytes that an agent knows, and so about the size of its checkpoint
     #[arg(long, default_value_t = 512, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=i64::from(PAYLOAD_MAX)))]
@@ -160,6 +167,22 @@ impl DrainArgs {
     /// Between the planned beginnings of two rotations.
     pub fn every(&self) -> Duration {
         self.every.unwrap_or_else(|| self.step_dist.p99() + EVERY_MORE)
+    }
+
+    /// Calls that may be open at once: what the shares say on average, several times that at worst,
+    /// and at least those of the steps that fall due within a second in which nothing ran.
+    #[expect(clippy::cast_possible_truncation, reason = "it lies between one and the tasks")]
+    pub fn calls(&self) -> u32 {
+        let tasks = f64::from(self.tasks);
+        let calling = 1.0 - self.sessions * self.own_work;
+        let in_a_second = tasks / self.step_dist.mean().as_secs_f64();
+        (tasks * calling * CALLS_SPREAD).max(in_a_second).clamp(1.0, tasks) as u32
+    }
+
+    /// The share of own work with which that many calls are enough, if all agents keep their key.
+    pub fn own_work_for(&self, calls: u32) -> f64 {
+        let calling = f64::from(calls) / (f64::from(self.tasks) * CALLS_SPREAD);
+        ((1.0 - calling) * 100.0).ceil() / 100.0
     }
 
     /// How long a drain is watched.

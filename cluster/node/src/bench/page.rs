@@ -146,13 +146,13 @@ fn figures(page: &mut String, summary: &Summary) {
         row(page, cells);
     }
     add!(page, "</tbody></table></div>");
-    if let Some(commits) = &summary.pause_in_commits {
+    let unit = summary.environment.journal_commit_us(&summary.stores);
+    if let Some((commits, unit)) = summary.pause_in_commits.as_ref().zip(unit) {
         let of = |name| commits.get(name).copied().unwrap_or_default();
         add!(
             page,
-            "<p>In units of one bare commit on the same disk ({} us) the pause is {} at p50 and {} \
-             at p99.</p>",
-            summary.environment.bare_commit_us,
+            "<p>In units of one bare commit where the journal lies ({unit} us) the pause is {} at \
+             p50 and {} at p99.</p>",
             of("p50"),
             of("p99"),
         );
@@ -244,9 +244,19 @@ fn facts(page: &mut String, summary: &Summary) {
             format!("{}, at most {} used", mib(it.memory_kib), mib(it.used.memory_peak_kib)),
         ),
         ("processor time", it.used.cpu_time_s.map_or_else(String::new, |s| format!("{s} s"))),
+        (
+            "taken by the host",
+            it.used
+                .stolen_s
+                .map_or_else(|| "unknown".into(), |s| format!("{s} s of processor time")),
+        ),
         ("kernel", it.kernel.clone()),
         ("file system", it.file_system.clone()),
         ("bare commit", format!("{} us for {} bytes", it.bare_commit_us, it.bare_commit_bytes)),
+        (
+            "bare commit in the database",
+            it.database_commit_us.map_or_else(|| "-".into(), |us| format!("{us} us for as many")),
+        ),
         ("fsync", format!("{} us", it.fsync_us)),
         ("load before", it.load_before.map_or_else(|| "unknown".into(), |load| load.to_string())),
         ("journal", summary.stores.journal.clone()),
@@ -256,10 +266,12 @@ fn facts(page: &mut String, summary: &Summary) {
         (
             "agents",
             format!(
-                "{} at once, {} in all; {:.0} % keep a key, {:.0} % of the steps are streams",
+                "{} at once, {} in all; {:.0} % keep a key and call in {:.0} % of a step, {:.0} % of \
+                 the steps are streams",
                 load.tasks,
                 load.tasks_spawned,
                 load.sessions * 100.0,
+                (1.0 - load.own_work) * 100.0,
                 load.streaming * 100.0
             ),
         ),

@@ -1,15 +1,18 @@
-//! How a chart is drawn: axes, lines, a legend.
+//! How a chart is drawn: axes, lines, and above them a legend that covers nothing.
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::{
-    BLACK, ChartBuilder, Circle, Color, DrawingArea, IntoDrawingArea, IntoLogRange, LineSeries,
-    Palette, Palette99, PathElement, SVGBackend, SeriesLabelPosition, WHITE,
+    ChartBuilder, Circle, Color, DrawingArea, IntoDrawingArea, IntoLogRange, LineSeries, Palette,
+    Palette99, PathElement, RGBAColor, SVGBackend, Text, WHITE,
 };
 
 /// Small, with large letters: it is read on a phone, scaled to its width.
 const SIZE: (u32, u32) = (600, 400);
 const LETTERS: (&str, u32) = ("sans-serif", 18);
+
+/// A name in the legend takes so much room; two of them stand in a row.
+const NAME: (i32, i32) = (290, 26);
 
 /// The smallest value on an axis that has no zero: a microsecond in milliseconds.
 pub const MS_MIN: f64 = 1e-3;
@@ -56,13 +59,26 @@ impl Plan {
     /// When it cannot be drawn.
     pub fn svg(&self, name: &str) -> Result<String> {
         let mut svg = String::new();
-        self.draw(&SVGBackend::with_string(&mut svg, SIZE).into_drawing_area())
+        let legend = self.legend_height();
+        let size = (SIZE.0, SIZE.1 + legend);
+        self.draw(&SVGBackend::with_string(&mut svg, size).into_drawing_area(), legend)
             .map_err(|fault| anyhow!("cannot draw {name}: {fault}"))?;
         Ok(svg)
     }
 
-    fn draw(&self, area: &Area<'_>) -> Drawn {
+    fn named(&self) -> impl Iterator<Item = &Series> {
+        self.lines.iter().filter(|line| !line.name.is_empty())
+    }
+
+    fn legend_height(&self) -> u32 {
+        let rows = u32::try_from(self.named().count().div_ceil(2)).unwrap_or(u32::MAX);
+        rows.saturating_mul(NAME.1.unsigned_abs())
+    }
+
+    fn draw(&self, area: &Area<'_>, legend: u32) -> Drawn {
         area.fill(&WHITE).map_err(text)?;
+        let (above, area) = &area.split_vertically(legend);
+        self.draw_legend(above)?;
         let all = || self.lines.iter().flat_map(|line| &line.points);
         let (left, right) = span(all().map(|point| point.0), self.x_is_log);
         let (bottom, top) = span(all().map(|point| point.1), self.y_is_log);
@@ -103,29 +119,32 @@ impl Plan {
             .draw()
             .map_err(text)?;
         for line in &self.lines {
-            let colour = Palette99::pick(line.colour).to_rgba();
-            let drawn = if line.is_dots {
+            let colour = line.colour();
+            if line.is_dots {
                 let dots = line.points.iter().map(|at| Circle::new(*at, 4, colour.filled()));
-                chart.draw_series(dots).map_err(text)?
+                chart.draw_series(dots).map_err(text)?;
             } else {
                 let style = colour.stroke_width(line.width);
-                chart.draw_series(LineSeries::new(line.points.clone(), style)).map_err(text)?
-            };
-            if !line.name.is_empty() {
-                drawn.label(line.name.as_str()).legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(3))
-                });
+                chart.draw_series(LineSeries::new(line.points.clone(), style)).map_err(text)?;
             }
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .label_font(LETTERS)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.2))
-            .draw()
-            .map_err(text)?;
         area.present().map_err(text)
+    }
+
+    fn draw_legend(&self, area: &Area<'_>) -> Drawn {
+        for (place, line) in (0..).zip(self.named()) {
+            let (x, y) = (14 + place % 2 * NAME.0, (place / 2) * NAME.1 + NAME.1 / 2 + 4);
+            let style = line.colour().stroke_width(3);
+            area.draw(&PathElement::new([(x, y), (x + 20, y)], style)).map_err(text)?;
+            area.draw(&Text::new(line.name.clone(), (x + 28, y - 9), LETTERS)).map_err(text)?;
+        }
+        Ok(())
+    }
+}
+
+impl Series {
+    fn colour(&self) -> RGBAColor {
+        Palette99::pick(self.colour).to_rgba()
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::super::demo::ProviderClass;
 use super::super::demo::stage::PROVIDER;
-use super::limits::{COUNT_AGAIN_AFTER_US, COUNT_EVERY, LOOK_EVERY};
+use super::limits::{COUNT_AGAIN_AFTER_US, COUNT_EVERY, COUNT_LEAST_EVERY, COUNT_REST, LOOK_EVERY};
 use super::options::DrainArgs;
 use super::sighting::{Count, Sighting};
 use super::stage::Stage;
@@ -139,24 +139,27 @@ impl Watch<'_> {
         let Some(old) = active else { anyhow::bail!("the pair has no key") };
         let rotation = node.rotate(&it.tenant, PROVIDER, "bench drain").await?;
         it.rotation = rotation.to_string();
-        let mut ticks = tokio::time::interval(COUNT_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut next_count = Instant::now();
         // Counted from the commit, once that is there.
         let mut end = Instant::now() + self.schedule.deadline;
         let mut is_draining = false;
         loop {
             let is_over = self.look(it, &views.borrow_and_update(), &rotation);
-            self.count(it, &pair, old);
-            if it.committed.is_some() && !is_draining {
+            let begins_to_drain = it.committed.is_some() && !is_draining;
+            if begins_to_drain {
                 is_draining = true;
                 end = Instant::now() + self.schedule.deadline;
             }
-            if is_over || *stop.borrow() || Instant::now() >= end {
+            let is_last = is_over || *stop.borrow() || Instant::now() >= end;
+            if begins_to_drain || is_last || Instant::now() >= next_count {
+                next_count = Instant::now() + self.rest_after(|| self.count(it, &pair, old));
+            }
+            if is_last {
                 break;
             }
             tokio::select! {
                 _ = views.changed() => {}
-                _ = ticks.tick() => {}
+                () = tokio::time::sleep_until(next_count) => {}
                 _ = stop.changed() => {}
                 () = tokio::time::sleep_until(end) => {}
             }
@@ -206,6 +209,14 @@ impl Watch<'_> {
             }
         }
         is_over
+    }
+
+    /// How long to rest after a count, beside as many others as count at the same time.
+    fn rest_after(&self, count: impl FnOnce()) -> Duration {
+        let begun = Instant::now();
+        count();
+        let rest = begun.elapsed() * COUNT_REST * self.schedule.at_once;
+        rest.clamp(COUNT_EVERY, COUNT_LEAST_EVERY)
     }
 
     /// Counts the holders, once the old version is being left.

@@ -23,7 +23,7 @@ use super::comparators;
 use super::environment::{Environment, Used};
 use super::figures::{Figures, drain};
 use super::files;
-use super::limits::{DEBTS_WAIT_MAX, FILES_MORE, FILES_PER_TASK};
+use super::limits::{CALLS_MAX, DEBTS_WAIT_MAX, FILES_MORE, FILES_PER_CALL};
 use super::options::{BenchCommand, DrainArgs};
 use super::page;
 use super::population::Population;
@@ -95,12 +95,13 @@ async fn drain_bench(mut args: DrainArgs) -> anyhow::Result<ExitCode> {
             Some(servers)
         }
     };
+    environment.look_at_database(&args.stores).await?;
     let progress = Progress::of(&args);
     let (stop, stopped) = watch::channel(false);
     let listening = tokio::spawn(listen(stop.clone(), progress.bar.clone()));
     let began = SystemTime::now();
     let mut kept = with_keybaton(&args, &progress, stop, stopped).await?;
-    environment.used = kept.used;
+    environment.used = kept.used.since(environment.used);
     // From here on nothing is lost by being killed.
     listening.abort();
     let cases = compare(&args, &progress, kept.interrupted).await?;
@@ -127,14 +128,27 @@ async fn drain_bench(mut args: DrainArgs) -> anyhow::Result<ExitCode> {
 /// Without enough of them the node cannot reach its provider any more, and nothing that is measured
 /// then means anything.
 fn demand_files(args: &DrainArgs) -> anyhow::Result<()> {
-    let needed = u64::from(args.tasks) * FILES_PER_TASK + FILES_MORE;
+    let calls = args.calls();
+    let less = |calls| {
+        let share = args.own_work_for(calls);
+        format!("let them call less: longer steps (--step-dist), --sessions 1 --own-work {share}")
+    };
+    ensure!(
+        calls <= CALLS_MAX,
+        "{} agents may have {calls} calls open at once and the simulator serves {CALLS_MAX}; take \
+         fewer, or {}",
+        args.tasks,
+        less(CALLS_MAX)
+    );
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = limit.saturating_sub(FILES_MORE) / FILES_PER_CALL;
+    let needed = u64::from(calls) * FILES_PER_CALL + FILES_MORE;
     ensure!(
         needed <= limit,
-        "{} agents need {needed} open files and the limit is {limit}; raise it (ulimit -n \
-         {needed}) or take at most {} agents",
+        "{} agents with {calls} calls at once need {needed} open files and the limit is {limit}; \
+         raise it (ulimit -n {needed}), take at most {most}, or {}",
         args.tasks,
-        limit.saturating_sub(FILES_MORE) / FILES_PER_TASK
+        less(u32::try_from(most).unwrap_or(u32::MAX))
     );
     Ok(())
 }
@@ -305,6 +319,7 @@ fn counts(
         step_dist: args.step_dist.text.clone(),
         streaming: args.streaming,
         sessions: args.sessions,
+        own_work: args.own_work,
         payload: args.payload,
         at_once: args.at_once,
         every_ms: millis(micros(schedule.every)),
@@ -385,9 +400,8 @@ fn summarize(
     let counts = summary::counts(&kept.verdict, &kept.rotations);
     let judge = |it: &super::fail_if::FailIf| it.judge(&figures, &counts, baseline);
     let conditions = args.fail_if.as_ref().map(judge).unwrap_or_default();
-    // What a commit costs on another machine is another matter.
-    let is_here = kept.stores.journal == StoreNames::embedded().journal;
-    let commits = figures.get("pause").filter(|pause| is_here && pause.n > 0);
+    let commit_us = environment.journal_commit_us(&kept.stores);
+    let pause = figures.get("pause").filter(|pause| pause.n > 0);
     let mut simulated = vec![
         "the provider is a simulator in the same process, its steps are timers behind real HTTP \
          on this machine's loopback"
@@ -410,7 +424,7 @@ fn summarize(
         definitions: summary::definitions(),
         censoring: summary::censoring(),
         confidence: summary::confidence(&kept.sightings, args.at_once, args.seed),
-        pause_in_commits: commits.map(|it| summary::in_commits(it, environment.bare_commit_us)),
+        pause_in_commits: pause.zip(commit_us).map(|(it, unit)| summary::in_commits(it, unit)),
         environment,
         stores: kept.stores,
         load: kept.load,

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::super::demo::stage::{PROVIDER, Vendor, provider, start_on};
 use super::agent::BenchAgent;
-use super::limits::SPAWNS_AT_ONCE;
+use super::limits::{SPAWNS_AT_ONCE, TASKS_ROOM};
 use super::load::Load;
 use super::options::DrainArgs;
 use super::recorder::Recorder;
@@ -45,6 +45,7 @@ pub fn load(args: &DrainArgs) -> Load {
         steps: args.step_dist.clone(),
         streaming: args.streaming,
         sessions: args.sessions,
+        own_work: args.own_work,
     }
 }
 
@@ -80,6 +81,7 @@ impl Stage {
         let builder = Node::builder(dir.path().join("node"))
             .provider(PROVIDER, provider(&vendor, args.provider_class)?, policy(args))
             .program(agent)
+            .tasks_max(TASKS_ROOM)
             .without_status_socket();
         let tenants = tenants(args);
         let node = start_on(builder, &args.stores, &tenants).await?;

@@ -46,7 +46,8 @@ pub struct Summary {
     pub figures: BTreeMap<String, Figure>,
     /// How sure the medians are.
     pub confidence: Confidence,
-    /// Pauses in units of one bare commit on the same disk.
+    /// Pauses in units of one bare commit where the journal lies: on the same disk, or in the same
+    /// Postgres.
     pub pause_in_commits: Option<BTreeMap<String, f64>>,
     /// Where it ran.
     pub environment: Environment,
@@ -126,6 +127,8 @@ pub struct LoadSummary {
     pub streaming: f64,
     /// Share of agents that keep a key.
     pub sessions: f64,
+    /// Share of a step that they work without a call.
+    pub own_work: f64,
     /// Bytes that an agent knows.
     pub payload: u32,
     /// Rotations that begin at the same moment.

@@ -100,11 +100,11 @@ fn facts(summary: &Summary) -> Vec<String> {
     lines.push(format!("95 % by bootstrap over {rotations} rotations{warning}"));
     lines.push(format!("  {}", intervals.join("; ")));
     let environment = &summary.environment;
-    if let Some(commits) = &summary.pause_in_commits {
+    let unit = environment.journal_commit_us(&summary.stores);
+    if let Some((commits, unit)) = summary.pause_in_commits.as_ref().zip(unit) {
         let of = |name| commits.get(name).copied().unwrap_or_default();
         lines.push(format!(
-            "pause in bare commits of {} us: p50 {}, p99 {}",
-            environment.bare_commit_us,
+            "pause in bare commits of {unit} us: p50 {}, p99 {}",
             of("p50"),
             of("p99")
         ));

@@ -102,6 +102,10 @@ pub struct StoreArgs {
     pub vault_ca_file: Option<PathBuf>,
 }
 
+fn is_postgres(url: &str) -> bool {
+    ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
 impl StoreArgs {
     /// Tells the builder what was chosen.
     ///
@@ -118,9 +122,7 @@ impl StoreArgs {
             Some("redis") => bail!(
                 "--journal redis needs to know where: redis://HOST:PORT/DB, or --servers start"
             ),
-            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                builder.postgres(self.postgres(url))
-            }
+            Some(url) if is_postgres(url) => builder.postgres(self.postgres(url)),
             Some(url) if REDIS_SCHEMES.iter().any(|scheme| url.starts_with(scheme)) => {
                 builder.redis_journal(self.redis_journal(url)?)
             }
@@ -135,6 +137,12 @@ impl StoreArgs {
             builder = builder.redis(settings);
         }
         Ok(builder)
+    }
+
+    /// How Postgres is reached, if the journal lies there.
+    pub fn journal_in_postgres(&self) -> Option<PostgresSettings> {
+        let url = self.journal.as_deref().filter(|url| is_postgres(url))?;
+        Some(self.postgres(url))
     }
 
     fn postgres(&self, url: &str) -> PostgresSettings {
