@@ -2,6 +2,7 @@
 //! whatever a kill has left.
 
 use keybaton::NodeBuilder;
+use keybaton::messages::Version;
 use keybaton_adapters::postgres::Postgres;
 use keybaton_adapters::store::MasterKey;
 use keybaton_tests::conformance::checkpoints::checkpoint;
@@ -40,10 +41,12 @@ async fn no_checkpoint_outlives_its_use_also_when_the_node_is_killed() {
     world.spawn("acme", "holder", role).await;
 
     // Each hand-over writes a checkpoint and makes the one before it needless.
-    for step in 1..=2 {
+    for (step, old) in [(1, Version(1)), (2, Version(2))] {
         world.strings.came("holder", step, Moment::Before).await;
         let rotation = world.rotate("acme").await;
+        // The record says so first; only after that the holder can know, and move at its boundary.
         world.until_phase("acme", "Draining").await;
+        world.until_closed("acme", old).await;
         world.strings.release("holder", step);
         world.complete(&rotation).await;
         until(place, &database, 1);

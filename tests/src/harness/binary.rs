@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Instant;
 
 use cargo_metadata::Message;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::wait::PATIENCE;
 
@@ -243,14 +244,25 @@ impl Running {
         Some(text)
     }
 
+    /// SIGSTOP: connections are accepted, by the kernel, and nobody answers.
+    ///
+    /// # Panics
+    /// When the process is gone and forgotten.
+    pub fn freeze(&self) {
+        self.send(Signal::STOP);
+    }
+
     /// SIGCONT, for one that was frozen.
     ///
     /// # Panics
     /// When the process is gone and forgotten.
     pub fn go_on(&self) {
-        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw);
-        let pid = pid.expect("a process has a number");
-        rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("a child of ours");
+        self.send(Signal::CONT);
+    }
+
+    fn send(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process has a number"), signal).expect("a child of ours");
     }
 
     /// SIGKILL.
@@ -342,6 +354,15 @@ impl SimulatorProcess {
         drop(self.running.take());
         let address: SocketAddr = self.url["http://".len()..].parse().expect("an address");
         self.open(&address.to_string());
+    }
+
+    /// Nothing happens at the provider while this is done, and so little at whoever calls it.
+    pub fn frozen<T>(&self, done: impl FnOnce() -> T) -> T {
+        let running = self.running.as_ref().expect("it runs until it is dropped");
+        running.freeze();
+        let result = done();
+        running.go_on();
+        result
     }
 
     /// Where it is.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use keybaton::messages::{PairId, ProviderKeyId, RotationId};
+use keybaton::messages::{PairId, ProviderKeyId, RotationId, Version};
 use keybaton::{
     Class, Export, Node, NodeBuilder, PairView, Policy, Provider, Secret, StartError, TaskHandle,
     TaskState,
@@ -387,6 +387,19 @@ impl World {
             })
         };
         self.until(tenant, &format!("phase {name}"), is_reached).await;
+    }
+
+    /// Waits until the node hands a version out no more: whoever comes to a boundary from now on
+    /// moves there.
+    pub async fn until_closed(&self, tenant: &str, version: Version) {
+        let cell = self.node().shared().broker.cell(&self.pair(tenant));
+        let closed = async {
+            let mut look = tokio::time::interval(LOOK_EVERY);
+            while cell.is_open(version) {
+                look.tick().await;
+            }
+        };
+        soon(&format!("the end of handing out {version}"), closed).await;
     }
 
     /// Asks for a key that nobody can give now, and waits until the reason for the wait has this

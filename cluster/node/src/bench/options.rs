@@ -176,7 +176,7 @@ impl DrainArgs {
         let tasks = f64::from(self.tasks);
         let calling = 1.0 - self.sessions * self.own_work;
         let in_a_second = tasks / self.step_dist.mean().as_secs_f64();
-        (tasks * calling * CALLS_SPREAD).max(in_a_second).clamp(1.0, tasks) as u32
+        (tasks * calling * CALLS_SPREAD).max(in_a_second).clamp(1.0, tasks).round() as u32
     }
 
     /// The share of own work with which that many calls are enough, if all agents keep their key.
@@ -204,5 +204,46 @@ fn rate(text: &str) -> Result<f64, String> {
         Ok(rate)
     } else {
         Err("a rate is between 0.001 and 100000 a second".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: DrainArgs,
+    }
+
+    /// What is asked for with this line; its steps last ten seconds.
+    fn args(line: &str) -> DrainArgs {
+        let words = format!("drain --step-dist fixed:10s {line}");
+        Line::try_parse_from(words.split_whitespace()).expect("a line that is understood").args
+    }
+
+    #[test]
+    fn open_calls_follow_from_who_calls_and_who_works_alone() {
+        let calls = |line| args(line).calls();
+        assert_eq!(calls("--tasks 500"), 500, "everybody calls all the time");
+        assert_eq!(calls("--tasks 10000 --sessions 1 --own-work 0.9"), 3000, "thrice a tenth");
+        assert_eq!(calls("--tasks 10000 --sessions 0.5 --own-work 0.9"), 10_000, "thrice 0.55");
+        assert_eq!(calls("--tasks 10000 --sessions 1 --own-work 1"), 1000, "due in one second");
+        assert_eq!(calls("--tasks 3 --sessions 1 --own-work 1"), 1, "never none");
+    }
+
+    #[test]
+    fn the_share_of_own_work_that_is_named_leaves_no_more_calls_than_fit() {
+        for (tasks, fit) in [(10_000, 1200), (100_000, 12_000), (50_000, 8999)] {
+            let line = |share| format!("--tasks {tasks} --sessions 1 --own-work {share}");
+            let share = args(&line(0.0)).own_work_for(fit);
+            assert!(share > 0.0 && share < 1.0, "{share}");
+            assert!(args(&line(share)).calls() <= fit, "{share} for {fit} calls of {tasks}");
+            let less = share - 0.01;
+            assert!(args(&line(less)).calls() > fit, "{less} would have been enough");
+        }
     }
 }
