@@ -104,6 +104,10 @@ pub const POSTGRES_RESERVE_ASK_EVERY: Duration = Duration::from_millis(100);
 /// How often a process looks whether its reservation still stands: one empty statement.
 pub const POSTGRES_RESERVE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// From so many operations on, a batch for a database is sent as two, of which one is prepared while
+/// the other is written. Below, a second round trip costs more than it hides.
+pub const BATCH_WORTH_SPLITTING: usize = 16;
+
 /// Most operations that one transaction in Postgres carries. Its cost is a round trip and a sync;
 /// with 500 in it, both have fallen below the cost of the rows.
 pub const POSTGRES_BATCH_MAX: usize = 512;
