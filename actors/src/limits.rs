@@ -75,6 +75,14 @@ pub const DEAD_QUESTIONS_MAX: usize = 8;
 /// changes the input, and no chain in the rules is longer than two.
 pub const GUARD_ROUNDS_MAX: u32 = 4;
 
+/// Turns that a task takes within one message, at most: with as many, what a message costs is a
+/// hundredth of them.
+pub const TURNS_PER_MESSAGE_MAX: u32 = 64;
+
+/// No turn begins within a message that has lasted this long, so that a task whose steps are long
+/// listens between all of them.
+pub const MESSAGE_MAX: Duration = Duration::from_secs(1);
+
 /// Attempts of one step before its task fails, unless its restart policy says otherwise.
 pub const STEP_ATTEMPTS_MAX: u32 = 8;
 

@@ -1,8 +1,9 @@
 //! One agent task: a step at a time, each result durable before the next step begins.
 //!
-//! A TaskActor runs one step per message and sends itself the next one, so the end of a message
-//! *is* the safe boundary. There it compares the version that it holds with the one to hold, and
-//! hands over: finish the step, persist, release, acquire, go on.
+//! A TaskActor takes one turn after the other: a boundary and the step behind it. At the boundary it
+//! compares the version that it holds with the one to hold, and hands over: finish the step,
+//! persist, release, acquire, go on. Turns that are short follow each other within one message that
+//! it sends itself; a message for each would cost as much as a quarter of such a turn.
 //!
 //! **Invariant:** a step is never cut by a normal rotation.
 //! **Invariant:** a result is never lost once `append` returned, and never written twice.
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 use self::turn::Turn;
 use crate::credential::{CredentialHandle, SessionLease};
+use crate::limits::{MESSAGE_MAX, TURNS_PER_MESSAGE_MAX};
 use crate::program::Running;
 use crate::shared::Shared;
 use crate::task_table::TaskEntry;
@@ -121,7 +123,7 @@ impl Actor for TaskActor {
             TaskMessage::Turn(_) | TaskMessage::Wake => return Ok(()),
         };
         // Boxed, so that an idle task does not carry the size of its busiest moment.
-        match Box::pin(work.turn()).await {
+        match Box::pin(work.turns()).await {
             Ok(()) => match work.rest_left() {
                 None => myself.cast(TaskMessage::Turn(work.await_next())).map_err(Into::into),
                 // Whoever was woken in its rest is rung at the end of it all the same.
@@ -151,6 +153,18 @@ impl TaskWork {
     /// `None` when the task does not rest.
     fn rest_left(&self) -> Option<Duration> {
         self.started.as_ref().and_then(|started| started.rest_left())
+    }
+
+    /// Turns until the task rests, or another message may have its say.
+    async fn turns(&mut self) -> Result<(), Stop> {
+        let begun = Instant::now();
+        for _ in 0..TURNS_PER_MESSAGE_MAX {
+            self.turn().await?;
+            if self.rest_left().is_some() || begun.elapsed() >= MESSAGE_MAX {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// One boundary and, unless the task rests, one step.

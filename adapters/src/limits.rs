@@ -106,7 +106,7 @@ pub const POSTGRES_RESERVE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// From so many operations on, a batch for a database is sent as two, of which one is prepared while
 /// the other is written. Below, a second round trip costs more than it hides.
-pub const BATCH_WORTH_SPLITTING: usize = 16;
+pub const BATCH_WORTH_SPLITTING: usize = 32;
 
 /// Most operations that one transaction in Postgres carries. Its cost is a round trip and a sync;
 /// with 500 in it, both have fallen below the cost of the rows.

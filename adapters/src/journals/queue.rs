@@ -386,7 +386,7 @@ mod tests {
         };
         let mut waiting = Waiting::default();
         waiting.jobs.extend((0..BATCH_WORTH_SPLITTING - 1).map(|pair| job(op(pair, 0))));
-        assert_eq!(sizes(&mut waiting, 0), Some(15), "one batch");
+        assert_eq!(sizes(&mut waiting, 0), Some(BATCH_WORTH_SPLITTING - 1), "one batch");
         waiting.jobs.push(job(op(100, 0)));
         assert_eq!(sizes(&mut waiting, 1), None, "a lone one waits for the batch or for more");
         assert_eq!(sizes(&mut waiting, 0), Some(1), "or until nothing is under way");

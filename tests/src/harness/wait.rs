@@ -7,6 +7,9 @@ use std::time::Duration;
 /// something else at the same time; whatever takes longer is stuck.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How often something is looked at that nobody announces.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// Waits for `future`.
 ///
 /// # Panics
@@ -16,4 +19,18 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_elapsed) => panic!("{what} did not come within {PATIENCE:?}"),
     }
+}
+
+/// Looks at what nobody announces, until it is so.
+///
+/// # Panics
+/// As [`soon`].
+pub async fn soon_so(what: &str, is_so: impl Fn() -> bool) {
+    let looking = async {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        while !is_so() {
+            look.tick().await;
+        }
+    };
+    soon(what, looking).await;
 }

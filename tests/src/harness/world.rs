@@ -28,16 +28,13 @@ use super::bus::DeadBus;
 use super::puppet::{Puppet, Role};
 use super::recorder::Recorder;
 use super::strings::Strings;
-use super::wait::{PATIENCE, soon};
+use super::wait::{PATIENCE, soon, soon_so};
 
 /// The provider's name on every node of the scenarios.
 pub const PROVIDER: &str = "openai";
 
 /// Threads of a node: two, so that what can race does.
 const THREADS: usize = 2;
-
-/// How often it is looked whether a reason has changed: it is text that nobody announces.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Stands between a node and its provider.
 pub type StandIn = fn(Arc<dyn Provider>) -> Arc<dyn Provider>;
@@ -393,13 +390,7 @@ impl World {
     /// moves there.
     pub async fn until_closed(&self, tenant: &str, version: Version) {
         let cell = self.node().shared().broker.cell(&self.pair(tenant));
-        let closed = async {
-            let mut look = tokio::time::interval(LOOK_EVERY);
-            while cell.is_open(version) {
-                look.tick().await;
-            }
-        };
-        soon(&format!("the end of handing out {version}"), closed).await;
+        soon_so(&format!("the end of handing out {version}"), || !cell.is_open(version)).await;
     }
 
     /// Asks for a key that nobody can give now, and waits until the reason for the wait has this
@@ -408,13 +399,7 @@ impl World {
         let handle = self.node().credential(tenant, PROVIDER, "somebody").expect("a handle");
         let asking = tokio::spawn(async move { handle.call().await.map(drop) });
         let cell = self.node().shared().broker.cell(&self.pair(tenant));
-        let reason = async {
-            let mut look = tokio::time::interval(LOOK_EVERY);
-            while !cell.why().contains(word) {
-                look.tick().await;
-            }
-        };
-        soon("the reason", reason).await;
+        soon_so("the reason", || cell.why().contains(word)).await;
         assert!(!asking.is_finished(), "nobody has the key");
         asking
     }
