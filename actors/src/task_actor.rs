@@ -163,6 +163,8 @@ impl TaskWork {
             if self.rest_left().is_some() || begun.elapsed() >= MESSAGE_MAX {
                 break;
             }
+            // An actor that is being killed notices it here, not in the middle of its next step.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }
