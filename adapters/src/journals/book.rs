@@ -18,7 +18,7 @@ use keybaton_rotation::{AuditEntry, AuditKind, Gate, Guard};
 
 use crate::SystemClock;
 use crate::audit::{body_of, word_of};
-use crate::journals::queue::Done;
+use crate::journals::operations::Done;
 use crate::journals::redb::chain::grant_entry;
 use crate::journals::redb::commit::{copied, events_of, follows, no_key};
 use crate::journals::redb::pairs::{Corrupt, PairState};

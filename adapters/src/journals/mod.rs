@@ -2,6 +2,7 @@
 
 mod book;
 mod memory;
+mod operations;
 mod postgres;
 mod queue;
 mod redb;

@@ -3,159 +3,99 @@
 //!
 //! ```text
 //!   callers ──► waiting ──┬─► batch: prepared here ──► written there ──┬──► answers
-//!                         └─► another one, of other pairs ─────────────┘
+//!                         └─► another one, of other keys ──────────────┘
 //! ```
 //!
 //! While the database works on one batch, the next one is prepared; a lone operation does not wait
-//! for company.
+//! for company. An operation's key is what it changes: a pair, a task.
 //!
-//! **Invariant:** an operation that fails by itself does not take the others with it: after a
-//! refusal by the server, each one is carried out alone.
-//! **Invariant:** of one pair, nothing is on its way in two batches, and nothing overtakes.
+//! **Invariant:** of one key, nothing is on its way twice, and nothing overtakes.
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::hash::Hash;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use keybaton_messages::{PairId, Rev};
-use keybaton_ports::{CommitError, Denial, GrantError, Refusal, Standing, Transaction};
-use keybaton_rotation::AuditEntry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::journals::book::{Book, Named};
-use crate::journals::redb::pairs::Corrupt;
-use crate::limits::{BATCH_WORTH_SPLITTING, WRITE_QUEUE_MAX};
-use crate::store::{Down, is_time_stale};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_WORTH_SPLITTING, WRITE_QUEUE_MAX};
+use crate::store::Down;
 
-/// Carries out operations in one transaction.
-pub(super) trait Database: Send + Sync + 'static {
-    /// What it is called.
+/// Carries out operations together.
+pub(super) trait Writer: Send + Sync + 'static {
+    /// What it writes to.
     const NAME: &'static str;
 
-    /// Most operations that one transaction carries.
+    /// Most operations that are carried out together.
     const BATCH_MAX: usize;
 
-    /// Reads what the operations name, applies them in order and writes what they changed, all of
-    /// it or nothing. `is_thorough`: also what the database itself would refuse is looked up, so
-    /// that the refusal can be told.
-    fn attempt(
-        &self,
-        ops: &[&Op],
-        is_thorough: bool,
-    ) -> impl Future<Output = Result<Vec<Done>, Failure>> + Send;
-}
+    /// One operation.
+    type Op: Send + Sync + 'static;
 
-/// Why a transaction as a whole was not written, or nobody knows.
-pub(super) enum Failure {
-    Down(Down),
-    /// A constraint or the comparison with what was read.
-    Refused(String),
-}
+    /// What it changes.
+    type Key: Clone + Eq + Hash + Send + Sync + 'static;
 
-/// One operation.
-pub(super) enum Op {
-    Commit(Box<Transaction>),
-    Grant(Named),
-    Return(Named),
-    Audit(PairId, AuditEntry),
-}
+    /// How it ended.
+    type Answer: Send + 'static;
 
-/// How it ended.
-pub(super) enum Done {
-    Commit(Result<Rev, CommitError>),
-    Standing(Result<Standing, GrantError>),
-    Audit(Result<(), Refusal>),
-}
+    fn key(op: &Self::Op) -> &Self::Key;
 
-impl Done {
-    pub(super) fn is_refusal(&self) -> bool {
-        match self {
-            Self::Commit(answer) => answer.is_err(),
-            Self::Standing(answer) => answer.is_err(),
-            Self::Audit(answer) => answer.is_err(),
-        }
-    }
-}
-
-impl Op {
-    fn pair(&self) -> &PairId {
-        match self {
-            Self::Commit(transaction) => &transaction.record.pair,
-            Self::Grant(named) | Self::Return(named) => &named.pair,
-            Self::Audit(pair, _) => pair,
-        }
+    /// About how much it writes, if that is ever much.
+    fn bytes(_op: &Self::Op) -> usize {
+        0
     }
 
-    /// Applies it to what was read.
-    pub(super) fn apply(&self, book: &mut Book) -> Done {
-        match self {
-            Self::Commit(transaction) => Done::Commit(book.commit(transaction)),
-            Self::Grant(named) => Done::Standing(book.grant(named)),
-            Self::Return(named) => Done::Standing(book.return_grant(named)),
-            Self::Audit(pair, entry) => Done::Audit(
-                book.append_audit(pair, entry)
-                    .map_err(|Corrupt(why)| Refusal::denied(Denial::Corrupt, why)),
-            ),
-        }
-    }
-
-    fn down(&self, down: Down) -> Done {
-        match self {
-            Self::Commit(_) => Done::Commit(Err(down.into())),
-            Self::Grant(_) | Self::Return(_) => Done::Standing(Err(down.into())),
-            Self::Audit(..) => Done::Audit(Err(down.into())),
-        }
-    }
-
-    fn corrupt(&self, why: String) -> Done {
-        match self {
-            Self::Commit(_) => Done::Commit(Err(CommitError::Corrupt(why))),
-            Self::Grant(_) | Self::Return(_) => Done::Standing(Err(GrantError::Corrupt(why))),
-            Self::Audit(..) => Done::Audit(Err(Refusal::denied(Denial::Corrupt, why))),
-        }
-    }
+    /// Carries them out; the answers come in the same order.
+    fn carry_out(&self, ops: &[&Self::Op]) -> impl Future<Output = Vec<Self::Answer>> + Send;
 }
 
-struct Job {
+struct Job<Op, Answer> {
     op: Op,
-    answer: oneshot::Sender<Done>,
+    answer: oneshot::Sender<Answer>,
 }
 
 /// Where operations are put.
-pub(super) struct Queue {
-    jobs: mpsc::Sender<Job>,
+pub(super) struct Queue<Op, Answer> {
+    jobs: mpsc::Sender<Job<Op, Answer>>,
     name: &'static str,
 }
 
-impl Queue {
-    /// Starts the writer; it ends with the queue.
-    pub(super) fn start<D: Database>(database: Arc<D>) -> Self {
+impl<Op: Send + Sync + 'static, Answer: Send + 'static> Queue<Op, Answer> {
+    /// Starts the writer's work; it ends with the queue.
+    pub(super) fn start<W>(writer: Arc<W>) -> Self
+    where
+        W: Writer<Op = Op, Answer = Answer>,
+    {
         let (sender, jobs) = mpsc::channel(WRITE_QUEUE_MAX);
-        tokio::spawn(write_all(database, jobs));
-        Self { jobs: sender, name: D::NAME }
+        tokio::spawn(write_all(writer, jobs));
+        Self { jobs: sender, name: W::NAME }
     }
 
     /// Carries out an operation; it is carried out also when nobody waits for it any more.
-    pub(super) async fn submit(&self, op: Op) -> Done {
+    ///
+    /// # Errors
+    /// When too many wait, or nobody can tell how it ended.
+    pub(super) async fn submit(&self, op: Op) -> Result<Answer, Down> {
         let (answer, done) = oneshot::channel();
-        let lost = op.down(Down::Unknown(format!("the writer to {} ended", self.name)));
-        if let Err(error) = self.jobs.try_send(Job { op, answer }) {
+        if self.jobs.try_send(Job { op, answer }).is_err() {
             let why = format!("too many operations wait for {}", self.name);
-            return error.into_inner().op.down(Down::Unavailable(why));
+            return Err(Down::Unavailable(why));
         }
-        done.await.unwrap_or(lost)
+        done.await.map_err(|_| Down::Unknown(format!("the writer to {} ended", self.name)))
     }
 }
 
+type JobOf<W> = Job<<W as Writer>::Op, <W as Writer>::Answer>;
+type Keys<W> = HashSet<<W as Writer>::Key>;
+
 /// Carries out what comes, until nobody can ask any more and everything is answered.
-async fn write_all<D: Database>(database: Arc<D>, mut jobs: mpsc::Receiver<Job>) {
-    let mut waiting = Waiting::default();
+async fn write_all<W: Writer>(writer: Arc<W>, mut jobs: mpsc::Receiver<JobOf<W>>) {
+    let mut waiting = Waiting::<W>::default();
     let mut under_way = JoinSet::new();
     let mut is_open = true;
     while is_open || !under_way.is_empty() {
-        let room = D::BATCH_MAX.saturating_sub(waiting.jobs.len());
+        let room = W::BATCH_MAX.saturating_sub(waiting.jobs.len());
         tokio::select! {
             got = jobs.recv_many(&mut waiting.jobs, room), if is_open && room > 0 => is_open = got > 0,
             Some(ended) = under_way.join_next() => waiting.end(ended),
@@ -163,38 +103,47 @@ async fn write_all<D: Database>(database: Arc<D>, mut jobs: mpsc::Receiver<Job>)
         // The first one wakes this task. Whoever was answered a moment ago is about to ask again,
         // and goes with it.
         tokio::task::yield_now().await;
-        while waiting.jobs.len() < D::BATCH_MAX
+        while waiting.jobs.len() < W::BATCH_MAX
             && let Ok(job) = jobs.try_recv()
         {
             waiting.jobs.push(job);
         }
         while let Some(batch) = waiting.next_batch(under_way.len()) {
-            let database = Arc::clone(&database);
-            under_way.spawn(async move {
-                let pairs: Pairs = batch.iter().map(|job| job.op.pair().clone()).collect();
-                carry_out(&*database, batch).await;
-                pairs
-            });
+            under_way.spawn(write(Arc::clone(&writer), batch));
         }
     }
 }
 
-type Pairs = HashSet<PairId>;
-
-/// What waits to be carried out.
-#[derive(Default)]
-struct Waiting {
-    /// In the order in which they came.
-    jobs: Vec<Job>,
-    /// Pairs of the batches that are under way.
-    away: Pairs,
+async fn write<W: Writer>(writer: Arc<W>, batch: Vec<JobOf<W>>) -> Keys<W> {
+    let ops: Vec<_> = batch.iter().map(|job| &job.op).collect();
+    let answers = writer.carry_out(&ops).await;
+    let keys = ops.into_iter().map(|op| W::key(op).clone()).collect();
+    for (job, answer) in batch.into_iter().zip(answers) {
+        // A caller that went away needs no answer.
+        let _ = job.answer.send(answer);
+    }
+    keys
 }
 
-impl Waiting {
+/// What waits to be carried out.
+struct Waiting<W: Writer> {
+    /// In the order in which they came.
+    jobs: Vec<JobOf<W>>,
+    /// What the batches change that are under way.
+    away: Keys<W>,
+}
+
+impl<W: Writer> Default for Waiting<W> {
+    fn default() -> Self {
+        Self { jobs: Vec::new(), away: Keys::<W>::default() }
+    }
+}
+
+impl<W: Writer> Waiting<W> {
     /// What goes next, beside so many batches that are under way.
-    fn next_batch(&mut self, under_way: usize) -> Option<Vec<Job>> {
+    fn next_batch(&mut self, under_way: usize) -> Option<Vec<JobOf<W>>> {
         let Self { jobs, away } = self;
-        let free = jobs.iter().filter(|job| !away.contains(job.op.pair())).count();
+        let free = jobs.iter().filter(|job| !away.contains(W::key(&job.op))).count();
         let mut left = match under_way {
             // Half of it is prepared while the other half is written.
             0 if free >= BATCH_WORTH_SPLITTING => free.div_ceil(2),
@@ -203,20 +152,25 @@ impl Waiting {
             1 if free >= BATCH_WORTH_SPLITTING / 2 && free >= away.len() / 2 => free,
             _ => 0,
         };
-        let goes = |job: &mut Job| {
-            let goes = left > 0 && !away.contains(job.op.pair());
-            left -= usize::from(goes);
+        let mut bytes = 0;
+        let goes = |job: &mut JobOf<W>| {
+            let has_room = left > 0 && bytes < BATCH_BYTES_MAX;
+            let goes = has_room && !away.contains(W::key(&job.op));
+            if goes {
+                left -= 1;
+                bytes += W::bytes(&job.op);
+            }
             goes
         };
         let batch: Vec<_> = jobs.extract_if(.., goes).collect();
-        away.extend(batch.iter().map(|job| job.op.pair().clone()));
+        away.extend(batch.iter().map(|job| W::key(&job.op).clone()));
         (!batch.is_empty()).then_some(batch)
     }
 
     /// A batch is answered.
-    fn end(&mut self, ended: Result<Pairs, JoinError>) {
+    fn end(&mut self, ended: Result<Keys<W>, JoinError>) {
         match ended {
-            Ok(pairs) => pairs.iter().for_each(|pair| drop(self.away.take(pair))),
+            Ok(keys) => keys.iter().for_each(|key| drop(self.away.take(key))),
             Err(error) => {
                 if let Ok(panic) = error.try_into_panic() {
                     std::panic::resume_unwind(panic);
@@ -226,95 +180,28 @@ impl Waiting {
     }
 }
 
-async fn carry_out(database: &impl Database, jobs: Vec<Job>) {
-    let ops: Vec<_> = jobs.iter().map(|job| &job.op).collect();
-    let answers = match database.attempt(&ops, false).await {
-        Ok(answers) => answers,
-        Err(Failure::Down(down)) => ops.iter().map(|op| op.down(down.clone())).collect(),
-        Err(Failure::Refused(_)) => {
-            let mut answers = Vec::with_capacity(ops.len());
-            for op in ops {
-                answers.push(alone(database, op).await);
-            }
-            answers
-        }
-    };
-    for (job, done) in jobs.into_iter().zip(answers) {
-        // A caller that went away needs no answer.
-        let _ = job.answer.send(done);
-    }
-}
-
-/// Carries out one operation that the server may refuse. A second try sees what another node
-/// wrote in the meantime.
-async fn alone(database: &impl Database, op: &Op) -> Done {
-    const TRIES_MAX: usize = 3;
-    let mut refused = String::new();
-    for _ in 0..TRIES_MAX {
-        match database.attempt(&[op], true).await {
-            Ok(mut answers) => {
-                return answers.pop().unwrap_or_else(|| op.corrupt("there is no answer".into()));
-            }
-            Err(Failure::Down(down)) => return op.down(down),
-            Err(Failure::Refused(why)) => refused = why,
-        }
-    }
-    op.corrupt(format!("refused to write: {refused}"))
-}
-
-/// The high-water mark of the clock, which is stored with whatever else is written.
-pub(super) struct Marks(AtomicU64);
-
-impl Marks {
-    pub(super) fn new(stored_ms: u64) -> Self {
-        Self(AtomicU64::new(stored_ms))
-    }
-
-    pub(super) fn stale(&self, now_ms: u64) -> Option<u64> {
-        is_time_stale(self.0.load(Ordering::Relaxed), now_ms).then_some(now_ms)
-    }
-
-    pub(super) fn written(&self, now_ms: Option<u64>) {
-        if let Some(now_ms) = now_ms {
-            self.0.fetch_max(now_ms, Ordering::Relaxed);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use keybaton_messages::{GrantId, NodeId, Version};
-    use keybaton_ports::NodeLife;
     use parking_lot::Mutex;
     use tokio::sync::Semaphore;
 
     use super::*;
 
-    /// The n-th operation, on this pair.
-    fn op(pair: usize, n: u8) -> Op {
-        let pair =
-            PairId::new(format!("t{pair}").parse().expect("a name"), "p".parse().expect("a name"));
-        let node = NodeId::new("one").expect("a name");
-        let life = NodeLife { node, incarnation: Default::default() };
-        Op::Return(Named { pair, version: Version(1), life, id: GrantId([n; 16]) })
+    /// The n-th operation on this key.
+    type Numbered = (usize, u8);
+
+    /// As the number of an operation: three of them are too much for one batch.
+    const LARGE: u8 = u8::MAX;
+
+    fn job(key: usize, n: u8) -> JobOf<Slow> {
+        Job { op: (key, n), answer: oneshot::channel().0 }
     }
 
-    fn job(op: Op) -> Job {
-        Job { op, answer: oneshot::channel().0 }
-    }
-
-    fn number(op: &Op) -> u8 {
-        match op {
-            Op::Return(named) => named.id.0[0],
-            _ => unreachable!("there are no others here"),
-        }
-    }
-
-    /// Writes a batch when it is allowed to, and demands that of no pair two are written at once.
+    /// Writes a batch when it is allowed to, and demands that of no key two are written at once.
     struct Slow {
         allowed: Semaphore,
-        at_work: Mutex<HashSet<PairId>>,
-        written: Mutex<Vec<(PairId, u8)>>,
+        at_work: Mutex<HashSet<usize>>,
+        written: Mutex<Vec<Numbered>>,
         most_at_once: Mutex<(usize, usize)>,
     }
 
@@ -329,77 +216,100 @@ mod tests {
         }
     }
 
-    impl Database for Slow {
+    impl Writer for Slow {
         const NAME: &'static str = "slow";
         const BATCH_MAX: usize = 64;
+        type Op = Numbered;
+        type Key = usize;
+        type Answer = Numbered;
 
-        async fn attempt(&self, ops: &[&Op], _: bool) -> Result<Vec<Done>, Failure> {
-            let pairs: HashSet<_> = ops.iter().map(|op| op.pair().clone()).collect();
+        fn key((key, _): &Numbered) -> &usize {
+            key
+        }
+
+        fn bytes((_, n): &Numbered) -> usize {
+            if *n == LARGE { BATCH_BYTES_MAX / 2 } else { 1 }
+        }
+
+        async fn carry_out(&self, ops: &[&Numbered]) -> Vec<Numbered> {
+            let keys: HashSet<_> = ops.iter().map(|op| op.0).collect();
             {
                 let (mut at_work, mut most) = (self.at_work.lock(), self.most_at_once.lock());
-                assert!(pairs.is_disjoint(&at_work), "two batches have the same pair");
-                at_work.extend(pairs.iter().cloned());
+                assert!(keys.is_disjoint(&at_work), "two batches have the same key");
+                at_work.extend(&keys);
                 most.0 += 1;
                 most.1 = most.1.max(most.0);
             }
             self.allowed.acquire().await.expect("open").forget();
-            self.at_work.lock().retain(|pair| !pairs.contains(pair));
+            self.at_work.lock().retain(|key| !keys.contains(key));
             self.most_at_once.lock().0 -= 1;
-            self.written.lock().extend(ops.iter().map(|op| (op.pair().clone(), number(op))));
-            Ok(ops.iter().map(|_| Done::Audit(Ok(()))).collect())
+            self.written.lock().extend(ops.iter().copied());
+            ops.iter().map(|op| **op).collect()
         }
     }
 
     #[tokio::test]
-    async fn two_batches_are_under_way_and_of_no_pair_anything_overtakes() {
-        const PAIRS: usize = 40;
+    async fn two_batches_are_under_way_and_of_no_key_anything_overtakes() {
+        const KEYS: usize = 40;
         const EACH: u8 = 5;
         let slow = Slow::new();
         let queue = Queue::start(Arc::clone(&slow));
-        let asked = (0..EACH).flat_map(|n| (0..PAIRS).map(move |pair| op(pair, n)));
-        let asked: Vec<_> = asked.map(|op| queue.submit(op)).collect();
+        let asked: Vec<_> = (0..EACH).flat_map(|n| (0..KEYS).map(move |key| (key, n))).collect();
+        let answers = asked.iter().map(|op| queue.submit(*op));
         let allow = async {
             // Whatever can be under way has begun by then.
             for _ in 0..1000 {
                 tokio::task::yield_now().await;
             }
-            slow.allowed.add_permits(PAIRS * usize::from(EACH));
+            slow.allowed.add_permits(KEYS * usize::from(EACH));
         };
 
-        let (answers, ()) = tokio::join!(futures::future::join_all(asked), allow);
+        let (answers, ()) = tokio::join!(futures::future::join_all(answers), allow);
 
-        assert!(answers.iter().all(|done| matches!(done, Done::Audit(Ok(())))));
+        let answers: Vec<_> = answers.into_iter().filter_map(Result::ok).collect();
+        assert_eq!(answers, asked, "each has its own answer");
         assert_eq!(slow.most_at_once.lock().1, 2);
         let written = slow.written.lock();
-        assert_eq!(written.len(), PAIRS * usize::from(EACH), "each once");
-        for (pair, _) in written.iter().take(PAIRS) {
+        assert_eq!(written.len(), asked.len(), "each once");
+        for key in 0..KEYS {
             let order: Vec<_> =
-                written.iter().filter(|(of, _)| of == pair).map(|(_, n)| *n).collect();
-            assert_eq!(order, [0, 1, 2, 3, 4], "{pair}");
+                written.iter().filter(|(of, _)| *of == key).map(|(_, n)| *n).collect();
+            assert_eq!(order, [0, 1, 2, 3, 4], "{key}");
         }
     }
 
     #[test]
     fn many_go_as_two_and_few_wait_for_more_unless_they_are_all() {
-        let sizes = |waiting: &mut Waiting, under_way| {
+        let sizes = |waiting: &mut Waiting<Slow>, under_way| {
             waiting.next_batch(under_way).map(|batch| batch.len())
         };
         let mut waiting = Waiting::default();
-        waiting.jobs.extend((0..BATCH_WORTH_SPLITTING - 1).map(|pair| job(op(pair, 0))));
+        waiting.jobs.extend((0..BATCH_WORTH_SPLITTING - 1).map(|key| job(key, 0)));
         assert_eq!(sizes(&mut waiting, 0), Some(BATCH_WORTH_SPLITTING - 1), "one batch");
-        waiting.jobs.push(job(op(100, 0)));
+        waiting.jobs.push(job(100, 0));
         assert_eq!(sizes(&mut waiting, 1), None, "a lone one waits for the batch or for more");
         assert_eq!(sizes(&mut waiting, 0), Some(1), "or until nothing is under way");
         waiting.away.clear();
 
-        waiting.jobs.extend((0..41).map(|pair| job(op(pair, 0))));
+        waiting.jobs.extend((0..41).map(|key| job(key, 0)));
         assert_eq!(sizes(&mut waiting, 0), Some(21));
         assert_eq!(sizes(&mut waiting, 1), Some(20));
-        waiting.jobs.extend((0..41).map(|pair| job(op(pair, 1))));
-        assert_eq!(sizes(&mut waiting, 1), None, "all of their pairs are away");
+        waiting.jobs.extend((0..41).map(|key| job(key, 1)));
+        assert_eq!(sizes(&mut waiting, 1), None, "all of their keys are away");
         assert_eq!(sizes(&mut waiting, 2), None);
-        waiting.end(Ok((0..21).map(|pair| op(pair, 0).pair().clone()).collect()));
+        waiting.end(Ok((0..21).collect()));
         assert_eq!(sizes(&mut waiting, 1), Some(21), "those that came back go");
         assert_eq!(waiting.jobs.len(), 20);
+    }
+
+    #[test]
+    fn what_is_large_goes_with_few() {
+        let mut waiting = Waiting::<Slow>::default();
+        waiting.jobs.extend((0..5).map(|key| job(key, LARGE)));
+        let mut batches = std::iter::from_fn(|| waiting.next_batch(0)).map(|batch| batch.len());
+        assert_eq!(batches.next(), Some(2));
+        assert_eq!(batches.next(), Some(2));
+        assert_eq!(batches.next(), Some(1));
+        assert_eq!(batches.next(), None);
     }
 }

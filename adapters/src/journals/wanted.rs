@@ -7,7 +7,7 @@ use keybaton_rotation::{AuditKind, Guard};
 
 use crate::audit::word_of;
 use crate::journals::book::{ClaimKey, Fact, claims_of};
-use crate::journals::queue::Op;
+use crate::journals::operations::Op;
 
 /// What the operations of one transaction name.
 #[derive(Default)]

@@ -8,11 +8,12 @@ use crate::postgres::{PostgresError, why};
 
 /// In order; each one's number is its place, from 1. A migration that was released is never
 /// changed.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_pairs.sql"),
     include_str!("migrations/0002_tasks.sql"),
     include_str!("migrations/0003_checkpoints.sql"),
     include_str!("migrations/0004_write.sql"),
+    include_str!("migrations/0005_append.sql"),
 ];
 
 /// The advisory lock under which the schema changes: the letters "kb_schem".

@@ -29,7 +29,7 @@ pub use reservation::Reservation;
 pub use settings::PostgresSettings;
 
 pub(crate) use error::{is_answer, is_refused_write, why, written};
-pub(crate) use pool::{Pool, discard};
+pub(crate) use pool::{Pool, Unwritten, discard};
 
 /// A value on its way into a statement.
 pub(crate) type Value<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);

@@ -14,11 +14,11 @@ use deadpool_postgres::{
 };
 use tokio::task::JoinHandle;
 use tokio_postgres::error::DbError;
-use tokio_postgres::{AsyncMessage, Config, Error};
+use tokio_postgres::{AsyncMessage, Config, Error, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::postgres::tls::connector;
-use crate::postgres::{PostgresError, PostgresSettings, why};
+use crate::postgres::{PostgresError, PostgresSettings, Value, is_refused_write, why, written};
 use crate::store::Down;
 
 /// Connections to one database.
@@ -85,6 +85,36 @@ impl Pool {
         }
     }
 
+    /// Runs one statement that writes, a transaction by itself.
+    pub(crate) async fn write(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, Unwritten> {
+        let client = self.take().await?;
+        let doubts = self.doubts();
+        let done = self.in_time(async {
+            let statement = client.prepare_cached(sql).await?;
+            client.query(&statement, values).await
+        });
+        match done.await {
+            Some(Ok(rows)) if self.doubts() == doubts => Ok(rows),
+            Some(Ok(_)) => {
+                let why = "the wait for the standby was cut short";
+                Err(Down::Unknown(why.into()).into())
+            }
+            Some(Err(error)) if is_refused_write(&error) => Err(Unwritten::Refused(why(&error))),
+            Some(Err(error)) => {
+                discard(client);
+                Err(written(&error).into())
+            }
+            None => {
+                discard(client);
+                Err(Down::Unknown(self.silence()).into())
+            }
+        }
+    }
+
     /// Waits no longer than the limit.
     pub(crate) async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
         tokio::time::timeout(self.wait_max, answer).await.ok()
@@ -98,6 +128,28 @@ impl Pool {
     /// number afterwards than before may be lost with the primary.
     pub(crate) fn doubts(&self) -> u64 {
         self.doubts.load(Ordering::Acquire)
+    }
+}
+
+/// Why a statement wrote nothing, or nobody knows.
+pub(crate) enum Unwritten {
+    /// A constraint, or a deadlock.
+    Refused(String),
+    Down(Down),
+}
+
+impl From<Down> for Unwritten {
+    fn from(down: Down) -> Self {
+        Self::Down(down)
+    }
+}
+
+impl From<Unwritten> for Down {
+    fn from(unwritten: Unwritten) -> Self {
+        match unwritten {
+            Unwritten::Refused(why) => Self::Unavailable(why),
+            Unwritten::Down(down) => down,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `together/single` | 100 pairs, each written again and again | one pair, written again and again: what writing for everybody at once gives |
 //! | `together/raw` | the same 100 pairs | the store without keybaton: 100 rows of the same size, written again and again, one sync for all of them |
 //! | `together/raw_in_server` | the same two, each row priced in the server's own time on processors | what a row costs the store, whoever else shares the machine with it |
+//! | `steps/single` | 1000 tasks, each result durable before the next | one such task |
 //! | `rotations_per_second` | 100 pairs of a whole node rotate again and again | nothing |
 //! | `first_grant` | a pair's first credential on a node, with Postgres and Vault | one durable transaction and one read of Vault, without keybaton's actors |
 //!
@@ -21,13 +22,16 @@ use std::time::Duration;
 use crate::figure::Report;
 use crate::journals::places::{Place, Store};
 use crate::race::median;
-use crate::stage::runtime;
+use crate::stage::{appends_per_second, runtime};
 
 /// Rounds: odd, so that the median was really measured.
 const ROUNDS: usize = 5;
 
 /// Pairs that are written at the same time.
 const PAIRS: usize = 100;
+
+/// Tasks that write at the same time.
+const TASKS: usize = 1000;
 
 /// Measures all stores.
 ///
@@ -82,6 +86,7 @@ async fn measure(report: &mut Report, name: &str, mut place: Place) -> anyhow::R
             ));
         }
     }
+    steps(report, name, &place).await?;
     let over = |these: &[f64]| {
         let ratios = together.iter().zip(these).map(|(together, this)| together / this);
         median(ratios)
@@ -98,5 +103,21 @@ async fn measure(report: &mut Report, name: &str, mut place: Place) -> anyhow::R
     for (what, rates) in [("single", single), ("together", together), ("raw", raw)] {
         report.report(format!("{name}/{what}_per_second"), median(rates.into_iter()));
     }
+    Ok(())
+}
+
+/// Results of tasks in a second.
+async fn steps(report: &mut Report, name: &str, place: &Place) -> anyhow::Result<()> {
+    let (mut single, mut together) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let first = round * 2 * TASKS;
+        let slice = commits::SLICE;
+        single.push(appends_per_second(&place.tasks, first, 1, slice).await?);
+        together.push(appends_per_second(&place.tasks, first + TASKS, TASKS, slice).await?);
+    }
+    let ratios = together.iter().zip(&single).map(|(together, single)| together / single);
+    report.report(format!("{name}/steps/single"), median(ratios));
+    report.report(format!("{name}/steps_alone_per_second"), median(single.into_iter()));
+    report.report(format!("{name}/steps_per_second"), median(together.into_iter()));
     Ok(())
 }

@@ -9,7 +9,7 @@ use keybaton_adapters::journals::{AcceptedLoss, RedisJournalSettings, RedisStore
 use keybaton_adapters::postgres::PostgresSettings;
 use keybaton_adapters::store::MasterKey;
 use keybaton_adapters::{Embedded, Options};
-use keybaton_ports::{Journal, Secret};
+use keybaton_ports::{Journal, Secret, TaskJournal};
 use keybaton_servers::postgres::{ADMIN, DATABASE};
 use keybaton_servers::redis::{ADMIN as ADMIN_OF_REDIS, Flavour};
 use keybaton_servers::{Postgres, Redis, RedisConfig};
@@ -42,6 +42,7 @@ impl Store {
 /// An opened store.
 pub(super) struct Place {
     pub(super) journal: Arc<dyn Journal>,
+    pub(super) tasks: Arc<dyn TaskJournal>,
     pub(super) raw: Raw,
 }
 
@@ -140,6 +141,7 @@ impl Place {
         let bare = Bare::create(scratch.path())?;
         Ok(Self {
             journal: journal.journal.clone(),
+            tasks: journal.tasks.clone(),
             raw: Raw::Embedded { bare, _scratch: scratch },
         })
     }
@@ -148,7 +150,8 @@ impl Place {
         let (server, settings) = postgres()?;
         let store = keybaton_adapters::postgres::Postgres::open(&settings, key()).await?;
         let rows = RawRows::on(&server).await?;
-        Ok(Self { journal: store.journal, raw: Raw::Postgres { rows, server } })
+        let raw = Raw::Postgres { rows, server };
+        Ok(Self { journal: store.journal, tasks: store.tasks, raw })
     }
 
     async fn redis(flavour: Flavour) -> anyhow::Result<Self> {
@@ -162,7 +165,7 @@ impl Place {
         ))?;
         let connection = client.get_multiplexed_async_connection().await?;
         let raw = Raw::Redis { connection, next: 0, server };
-        Ok(Self { journal: store.journal, raw })
+        Ok(Self { journal: store.journal, tasks: store.tasks, raw })
     }
 }
 

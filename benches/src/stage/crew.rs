@@ -258,17 +258,23 @@ pub fn step_bytes() -> anyhow::Result<usize> {
 }
 
 fn row_bytes(checkpoint: Option<keybaton_ports::CheckpointRef>) -> anyhow::Result<usize> {
-    // As the journal keeps an outcome: rest, done, outcome.
-    let outcome = wire::encode(1, &(None::<Duration>, false, "o".repeat(OUTCOME_BYTES)))?;
     let entry = Entry::Result {
         n: 1,
         idem: [0xff; 16],
         version: Some(Version(1)),
-        outcome,
+        outcome: outcome()?,
         checkpoint,
         at: Timestamp(u64::MAX >> 20),
     };
     Ok(wire::encode(1, &entry)?.len() + ROW_FRAME_BYTES)
+}
+
+/// What the steps of all benches come to, as the journal keeps it: rest, done, outcome.
+///
+/// # Errors
+/// Never: it can be encoded.
+pub(super) fn outcome() -> anyhow::Result<Vec<u8>> {
+    Ok(wire::encode(1, &(None::<Duration>, false, "o".repeat(OUTCOME_BYTES)))?)
 }
 
 fn notes(agent: usize, bytes: usize) -> anyhow::Result<Notes> {

@@ -2,6 +2,7 @@
 //! move on a cue, and bare redb beside them.
 
 mod agent;
+mod append;
 mod bare;
 mod crew;
 mod revise;
@@ -10,6 +11,7 @@ mod vendor;
 mod writes;
 
 pub use agent::{Agent, Cues, Notes, OUTCOME_BYTES, Play, STATE_BYTES};
+pub use append::appends_per_second;
 pub use bare::Bare;
 pub use crew::{Crew, PROVIDER, TENANT, policy, runtime, step_bytes};
 pub use revise::commits_per_second;

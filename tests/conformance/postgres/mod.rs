@@ -1,5 +1,6 @@
 //! The Postgres adapters against the contracts of their ports, on a real server.
 
+mod appends;
 mod failover;
 mod faults;
 mod leftovers;

@@ -9,11 +9,11 @@ use keybaton_ports::Clock;
 
 use crate::journals::book::Book;
 use crate::journals::memory::Taken;
+use crate::journals::operations::{Database, Done, Failure, Op};
 use crate::journals::postgres::Shared;
 use crate::journals::postgres::read::read;
 use crate::journals::postgres::rows::signed;
 use crate::journals::postgres::write::{End, Under, write};
-use crate::journals::queue::{Database, Done, Failure, Op};
 use crate::journals::redb::pairs::Corrupt;
 use crate::journals::wanted::Wanted;
 use crate::limits::POSTGRES_BATCH_MAX;

@@ -19,6 +19,7 @@
 //! **Invariant:** "already applied" is answered only after a commit of its own, so that it holds on
 //! the standby too.
 
+mod appends;
 mod attempt;
 mod read;
 mod rows;
@@ -41,7 +42,8 @@ use tokio_postgres::Row;
 use crate::SystemClock;
 use crate::journals::book::Named;
 use crate::journals::memory::Memory;
-use crate::journals::queue::{Done, Marks, Op, Queue};
+use crate::journals::operations::{Done, Marks, Op};
+use crate::journals::queue::Queue;
 use crate::journals::redb::pairs::{Corrupt, PairState};
 use crate::postgres::{Pool, Value, discard, written};
 use crate::store::{Down, Sealer};
@@ -62,7 +64,7 @@ struct Shared {
 /// The journal of one Postgres database.
 pub struct PostgresJournal {
     shared: Arc<Shared>,
-    queue: Queue,
+    queue: Queue<Op, Done>,
 }
 
 const PAIR: &str = "select tenant, provider, touched, rev, epoch, record, audit_head
@@ -176,10 +178,7 @@ impl Journal for PostgresJournal {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Rev, CommitError> {
-        match self.queue.submit(Op::Commit(Box::new(transaction))).await {
-            Done::Commit(answer) => answer,
-            _ => unreachable!("a commit is answered as one"),
-        }
+        self.queue.commit(transaction).await
     }
 
     async fn grant(
@@ -190,10 +189,7 @@ impl Journal for PostgresJournal {
         id: GrantId,
     ) -> Result<Standing, GrantError> {
         let named = Named { pair: pair.clone(), version, life: to.clone(), id };
-        match self.queue.submit(Op::Grant(named)).await {
-            Done::Standing(answer) => answer,
-            _ => unreachable!("a grant is answered with a standing"),
-        }
+        self.queue.standing(Op::Grant(named)).await
     }
 
     async fn return_grant(
@@ -204,10 +200,7 @@ impl Journal for PostgresJournal {
         id: GrantId,
     ) -> Result<Standing, GrantError> {
         let named = Named { pair: pair.clone(), version, life: by.clone(), id };
-        match self.queue.submit(Op::Return(named)).await {
-            Done::Standing(answer) => answer,
-            _ => unreachable!("a return is answered with a standing"),
-        }
+        self.queue.standing(Op::Return(named)).await
     }
 
     async fn standing(&self, pair: &PairId, of: &NodeLife) -> Result<Standing, GrantError> {
@@ -240,10 +233,7 @@ impl Journal for PostgresJournal {
     }
 
     async fn append_audit(&self, pair: &PairId, entry: &AuditEntry) -> Result<(), Refusal> {
-        match self.queue.submit(Op::Audit(pair.clone(), entry.clone())).await {
-            Done::Audit(answer) => answer,
-            _ => unreachable!("an entry is answered as one"),
-        }
+        self.queue.append_audit(pair.clone(), entry.clone()).await
     }
 
     async fn audit(&self, pair: &PairId, after: u64) -> Result<Vec<SealedAudit>, Refusal> {

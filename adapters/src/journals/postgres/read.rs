@@ -9,11 +9,11 @@ use keybaton_messages::{Fingerprint, GrantId, Incarnation, NodeId, PairId, Versi
 use tokio_postgres::{Error, Row};
 
 use crate::journals::book::{Book, ClaimKey, Fact, Page};
+use crate::journals::operations::Op;
 use crate::journals::postgres::Shared;
 use crate::journals::postgres::rows::{
     Beside, lock_of, open_head, open_stored, read_bytes, read_node, read_pair, unsigned,
 };
-use crate::journals::queue::Op;
 use crate::journals::redb::pairs::{Corrupt, PairState};
 use crate::journals::redb::rows::HeldGrant;
 use crate::journals::wanted::Wanted;

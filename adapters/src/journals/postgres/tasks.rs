@@ -1,7 +1,8 @@
 //! The journal of tasks in Postgres.
 //!
-//! A task's row counts its entries; an append is one statement that compares and sets that count
-//! and inserts the entry. Rows far behind the newest checkpoint are deleted as the task goes on.
+//! A task's row counts its entries; an append compares and sets that count and inserts the entry, for
+//! everybody who waits in one statement. Rows far behind the newest checkpoint are deleted as the
+//! task goes on.
 //!
 //! **Invariant:** an entry opens only as the n-th entry of the task, and of the life of that task,
 //! that it was written for; a hole after the checkpoint is corrupt.
@@ -18,15 +19,17 @@ use keybaton_ports::{
 };
 use tokio_postgres::Row;
 
+use crate::journals::postgres::appends::{Append, Appended, Appends};
 use crate::journals::postgres::rows::{signed, unsigned};
+use crate::journals::queue::Queue;
 use crate::journals::tasks::rows::{
-    EntryHead, Kind, check_size, checkpoint_of, clear_number, corrupt, has_checkpoint,
-    open_entry_of, open_task, point, seal_entry, seal_task,
+    EntryHead, Kind, check_size, checkpoint_of, clear_number, corrupt, open_entry_of, open_task,
+    point, seal_entry, seal_task,
 };
 use crate::limits::{
     ENTRIES_BEHIND_CHECKPOINT_KEPT, ENTRIES_BEHIND_CHECKPOINT_MAX, TASK_LIVES_KEPT,
 };
-use crate::postgres::{Pool, Value, discard, written};
+use crate::postgres::{Pool, Value};
 use crate::store::{Broken, Down, Sealer, SystemEntropy};
 
 const CREATE: &str = "insert into keybaton.task (tenant, task, born, spec) values ($1, $2, $3, $4)
@@ -45,14 +48,6 @@ const TASKS: &str = "select t.tenant, t.task, t.epoch, t.rev, t.tail, t.checkpoi
     where $1::text is null or t.tenant = $1 order by t.tenant, t.task";
 const ENTRIES: &str = "select idx, body from keybaton.task_entry
     where tenant = $1 and task = $2 and idx >= $3 order by idx";
-const APPEND: &str = "with moved as (
-        update keybaton.task set rev = rev + 1,
-            checkpoint = case when $7 then rev else checkpoint end,
-            state = case when $8 then rev else state end,
-            has_ended = case when $8 then $9 else has_ended end
-        where tenant = $1 and task = $2 and epoch = $3 and rev = $4 and born = $5 returning 1)
-    insert into keybaton.task_entry (tenant, task, idx, body) select $1, $2, $4, $6 from moved
-    returning 1";
 const PRUNE: &str = "with moved as (
         update keybaton.task set tail = checkpoint - $3
         where tenant = $1 and task = $2 and checkpoint - tail >= $4 returning tail, state)
@@ -68,6 +63,8 @@ const CONFIRM: &str = "update keybaton.task set rev = rev where tenant = $1 and 
 /// The task journal of one Postgres database.
 pub struct PostgresTaskJournal {
     pool: Arc<Pool>,
+    appends: Arc<Appends>,
+    queue: Queue<Append, Result<Appended, Down>>,
     sealer: Arc<Sealer>,
     /// The present life of tasks that were seen. One that is out of date is noticed by the
     /// statement that names it.
@@ -88,29 +85,13 @@ struct Found {
 
 impl PostgresTaskJournal {
     pub(crate) fn new(pool: Arc<Pool>, sealer: Arc<Sealer>) -> Self {
-        Self { pool, sealer, born: DashMap::new() }
+        let appends = Arc::new(Appends(Arc::clone(&pool)));
+        let queue = Queue::start(Arc::clone(&appends));
+        Self { pool, appends, queue, sealer, born: DashMap::new() }
     }
 
-    /// Runs one statement that writes; the answer is what it returns of each row it changed.
     async fn write(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Down> {
-        let client = self.pool.take().await?;
-        let doubts = self.pool.doubts();
-        let done = self.pool.in_time(async {
-            let statement = client.prepare_cached(sql).await?;
-            client.query(&statement, values).await
-        });
-        match done.await {
-            Some(Ok(rows)) if self.pool.doubts() == doubts => Ok(rows),
-            Some(Ok(_)) => Err(Down::Unknown("the wait for the standby was cut short".into())),
-            Some(Err(error)) => {
-                discard(client);
-                Err(written(&error))
-            }
-            None => {
-                discard(client);
-                Err(Down::Unknown(self.pool.silence()))
-            }
-        }
+        Ok(self.pool.write(sql, values).await?)
     }
 
     async fn read(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Down> {
@@ -223,25 +204,14 @@ impl PostgresTaskJournal {
         }
     }
 
-    async fn append_to(&self, write: &TaskWrite, born: u64) -> Result<bool, TaskError> {
+    fn seal(&self, write: &TaskWrite, born: u64) -> Result<Append, TaskError> {
         let kind = Kind::of(&write.entry);
         let head = EntryHead { index: write.expect, epoch: write.epoch, born, kind };
-        let mut row = seal_entry(&self.sealer, &write.key, head, &write.entry)?;
-        let sealed = row.len();
-        point(&mut row, sealed, 0);
-        let key = &write.key;
-        let values: [Value; 9] = [
-            &key.tenant.as_str(),
-            &key.task.as_str(),
-            &signed(write.epoch.0),
-            &signed(write.expect),
-            &&born.to_be_bytes()[..],
-            &row,
-            &kind.is_checkpoint(),
-            &kind.is_state(),
-            &(kind == Kind::Ended),
-        ];
-        Ok(!self.write(APPEND, &values).await?.is_empty())
+        let mut body = seal_entry(&self.sealer, &write.key, head, &write.entry)?;
+        let sealed = body.len();
+        point(&mut body, sealed, 0);
+        let (key, epoch, expect) = (write.key.clone(), write.epoch, write.expect);
+        Ok(Append { key, epoch, expect, born, kind, body })
     }
 
     /// Deletes what is far behind the newest checkpoint. It is not needed to go on, so that a
@@ -314,8 +284,12 @@ impl TaskJournal for PostgresTaskJournal {
             None => self.find(&write.key).await?.born,
         };
         loop {
-            if self.append_to(write, born).await? {
-                if has_checkpoint(&write.entry) {
+            let mut appended = self.queue.submit(self.seal(write, born)?).await??;
+            if appended == Appended::LeftOut {
+                appended = self.appends.alone(&self.seal(write, born)?).await?;
+            }
+            if let Appended::Written { behind } = appended {
+                if behind >= ENTRIES_BEHIND_CHECKPOINT_MAX {
                     self.prune(&write.key).await;
                 }
                 return Ok(());

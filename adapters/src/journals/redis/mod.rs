@@ -53,7 +53,8 @@ use self::server::{Server, Step, corrupt};
 use crate::SystemClock;
 use crate::journals::book::{Named, Page};
 use crate::journals::memory::Memory;
-use crate::journals::queue::{Database, Done, Failure, Marks, Op, Queue};
+use crate::journals::operations::{Database, Done, Failure, Marks, Op};
+use crate::journals::queue::Queue;
 use crate::journals::redb::Unread;
 use crate::journals::redb::pairs::Corrupt;
 use crate::limits::REDIS_BATCH_MAX;
@@ -72,7 +73,7 @@ struct Shared {
 /// The journal of one Redis database.
 struct RedisJournal {
     shared: Arc<Shared>,
-    queue: Queue,
+    queue: Queue<Op, Done>,
 }
 
 impl Database for Shared {
@@ -240,10 +241,7 @@ impl Journal for RedisJournal {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Rev, CommitError> {
-        match self.queue.submit(Op::Commit(Box::new(transaction))).await {
-            Done::Commit(answer) => answer,
-            _ => unreachable!("a commit is answered as one"),
-        }
+        self.queue.commit(transaction).await
     }
 
     async fn grant(
@@ -254,10 +252,7 @@ impl Journal for RedisJournal {
         id: GrantId,
     ) -> Result<Standing, GrantError> {
         let named = Named { pair: pair.clone(), version, life: to.clone(), id };
-        match self.queue.submit(Op::Grant(named)).await {
-            Done::Standing(answer) => answer,
-            _ => unreachable!("a grant is answered with a standing"),
-        }
+        self.queue.standing(Op::Grant(named)).await
     }
 
     async fn return_grant(
@@ -268,10 +263,7 @@ impl Journal for RedisJournal {
         id: GrantId,
     ) -> Result<Standing, GrantError> {
         let named = Named { pair: pair.clone(), version, life: by.clone(), id };
-        match self.queue.submit(Op::Return(named)).await {
-            Done::Standing(answer) => answer,
-            _ => unreachable!("a return is answered with a standing"),
-        }
+        self.queue.standing(Op::Return(named)).await
     }
 
     async fn standing(&self, pair: &PairId, of: &NodeLife) -> Result<Standing, GrantError> {
@@ -298,10 +290,7 @@ impl Journal for RedisJournal {
     }
 
     async fn append_audit(&self, pair: &PairId, entry: &AuditEntry) -> Result<(), Refusal> {
-        match self.queue.submit(Op::Audit(pair.clone(), entry.clone())).await {
-            Done::Audit(answer) => answer,
-            _ => unreachable!("an entry is answered as one"),
-        }
+        self.queue.append_audit(pair.clone(), entry.clone()).await
     }
 
     async fn audit(&self, pair: &PairId, after: u64) -> Result<Vec<SealedAudit>, Refusal> {

@@ -23,7 +23,7 @@ use super::{
 use crate::SystemClock;
 use crate::buses::redis::link::Link;
 use crate::journals::memory::Memory;
-use crate::journals::queue::Marks;
+use crate::journals::operations::Marks;
 use crate::journals::redb::Unread;
 use crate::journals::redb::pairs::Corrupt;
 use crate::store::{Broken, Founding, MasterKey, Sealer, recognise};

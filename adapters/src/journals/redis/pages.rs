@@ -17,7 +17,7 @@ use super::names::{self, PairKeys};
 use super::server::Answers;
 use crate::journals::book::{Book, ClaimKey, Page};
 use crate::journals::memory::Taken;
-use crate::journals::queue::Op;
+use crate::journals::operations::Op;
 use crate::journals::redb::Unread;
 use crate::journals::redb::chain::fact_digest;
 use crate::journals::redb::pairs::{Corrupt, PairState};
