@@ -14,6 +14,7 @@ pub mod journals;
 pub mod limits;
 pub mod postgres;
 pub mod providers;
+mod queue;
 pub mod secrets;
 pub mod store;
 

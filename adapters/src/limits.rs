@@ -82,8 +82,9 @@ pub const FREE_BYTES_MIN: u64 = 32 * 1024 * 1024;
 /// some thousand grants.
 pub const AUDIT_LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Connections to Postgres. One writes for everybody; the others read, and write checkpoints. More
-/// would only wait for each other in the server, which has a hundred for all of its users.
+/// Connections to Postgres. Pairs, steps and checkpoints are each written by two at most, for
+/// everybody; the others read. More would only wait for each other in the server, which has a hundred
+/// for all of its users.
 pub const POSTGRES_CONNECTIONS_MAX: usize = 8;
 
 /// Longest wait for an answer of Postgres. A commit takes milliseconds, with a synchronous standby

@@ -82,7 +82,7 @@ const PORTS: &[Port] = &[
             ("Redis", "redis_journal::on_redis::tasks"),
             ("Valkey", "redis_journal::on_valkey::tasks"),
         ],
-        own: &[],
+        own: &[("Postgres", &["postgres::appends"])],
     },
     Port {
         name: "SecretStore",

@@ -26,11 +26,11 @@ use crate::journals::redb::rows::{AuditHead, HeldGrant, VersionRow};
 
 /// What a grant operation names.
 #[derive(Clone)]
-pub(super) struct Named {
-    pub(super) pair: PairId,
-    pub(super) version: Version,
-    pub(super) life: NodeLife,
-    pub(super) id: GrantId,
+pub(crate) struct Named {
+    pub(crate) pair: PairId,
+    pub(crate) version: Version,
+    pub(crate) life: NodeLife,
+    pub(crate) id: GrantId,
 }
 
 /// A key or a secret that can be claimed once.

@@ -4,7 +4,6 @@ mod book;
 mod memory;
 mod operations;
 mod postgres;
-mod queue;
 mod redb;
 mod redis;
 mod stop;

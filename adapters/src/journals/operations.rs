@@ -11,8 +11,8 @@ use keybaton_ports::{CommitError, Denial, GrantError, Refusal, Standing, Transac
 use keybaton_rotation::AuditEntry;
 
 use crate::journals::book::{Book, Named};
-use crate::journals::queue::{Queue, Writer};
 use crate::journals::redb::pairs::Corrupt;
+use crate::queue::{Queue, Writer};
 use crate::store::{Down, is_time_stale};
 
 /// Carries out operations in one transaction.
@@ -41,7 +41,7 @@ pub(super) enum Failure {
 }
 
 /// One operation.
-pub(super) enum Op {
+pub(crate) enum Op {
     Commit(Box<Transaction>),
     Grant(Named),
     Return(Named),
@@ -49,7 +49,7 @@ pub(super) enum Op {
 }
 
 /// How it ended.
-pub(super) enum Done {
+pub(crate) enum Done {
     Commit(Result<Rev, CommitError>),
     Standing(Result<Standing, GrantError>),
     Audit(Result<(), Refusal>),

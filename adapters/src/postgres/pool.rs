@@ -18,7 +18,7 @@ use tokio_postgres::{AsyncMessage, Config, Error, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::postgres::tls::connector;
-use crate::postgres::{PostgresError, PostgresSettings, Value, is_refused_write, why, written};
+use crate::postgres::{PostgresError, PostgresSettings, Value, is_answer, is_refused_write, why};
 use crate::store::Down;
 
 /// Connections to one database.
@@ -103,10 +103,17 @@ impl Pool {
                 let why = "the wait for the standby was cut short";
                 Err(Down::Unknown(why.into()).into())
             }
-            Some(Err(error)) if is_refused_write(&error) => Err(Unwritten::Refused(why(&error))),
             Some(Err(error)) => {
-                discard(client);
-                Err(written(&error).into())
+                if !is_refused_write(&error) {
+                    // It may be a sign of another server.
+                    discard(client);
+                }
+                let why = why(&error);
+                Err(if is_answer(&error) {
+                    Unwritten::Refused(why)
+                } else {
+                    Down::Unknown(why).into()
+                })
             }
             None => {
                 discard(client);
@@ -133,7 +140,7 @@ impl Pool {
 
 /// Why a statement wrote nothing, or nobody knows.
 pub(crate) enum Unwritten {
-    /// A constraint, or a deadlock.
+    /// The server said so: for sure, nothing was written.
     Refused(String),
     Down(Down),
 }

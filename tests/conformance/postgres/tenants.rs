@@ -1,6 +1,9 @@
 //! Checkpoints of different tenants: partitions, roles and row security, tried with plain SQL.
 
+use futures::future::join_all;
 use keybaton_adapters::postgres::Postgres;
+use keybaton_messages::{Checkpoint, TaskKey};
+use keybaton_ports::{CheckpointRef, Refusal};
 use keybaton_tests::conformance::checkpoints::checkpoint;
 use keybaton_tests::conformance::task_entries::task_of;
 
@@ -103,5 +106,68 @@ async fn keybatons_own_user_sees_no_checkpoint_without_a_tenants_role() {
     let Some(two) = Two::open().await else { return };
     for table in [&two.acme.partition, &two.umbrella.partition, &"keybaton.checkpoint".to_owned()] {
         assert_eq!(two.ask(&format!("select count(*) from {table}")), Ok("0".into()), "{table}");
+    }
+}
+
+const TENANTS: [&str; 5] = ["acme", "globex", "hooli", "initech", "umbrella"];
+
+/// Ten tasks of each tenant.
+fn everybody() -> Vec<TaskKey> {
+    let of = |tenant| (0..10).map(move |number| task_of(tenant, &format!("t{number}")));
+    TENANTS.into_iter().flat_map(of).collect()
+}
+
+/// Puts a checkpoint of each task, all at once.
+async fn put(store: &Postgres, tasks: &[TaskKey]) -> Vec<Result<CheckpointRef, Refusal>> {
+    let puts = tasks.iter().map(async |task| store.checkpoints.put(&state_of(task)).await);
+    join_all(puts).await
+}
+
+fn state_of(task: &TaskKey) -> Checkpoint {
+    checkpoint(task, task.to_string().as_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_many_tenants_put_at_once_lies_with_each_of_them() {
+    let Some(place) = shared() else { return };
+    let database = place.database();
+    let store = open_at(&place.settings(&database)).await.expect("a new store");
+    let admin = |sql: &str| place.server.query_as_admin_in(&database, sql).expect(sql);
+    let everybody = everybody();
+    let puts = put(&store, &everybody).await;
+
+    let together = "select count(distinct xmin::text) < count(*) from keybaton.checkpoint";
+    assert_eq!(admin(together), [[Some("t".to_owned())]], "each in a transaction of its own");
+    let lying =
+        "select count(*), count(distinct tenant) from keybaton.checkpoint group by tableoid";
+    let (ten, one) = (Some("10".to_owned()), Some("1".to_owned()));
+    assert_eq!(admin(lying), vec![vec![ten, one]; TENANTS.len()]);
+
+    let mut deletions = Vec::new();
+    for (task, at) in everybody.iter().zip(puts) {
+        let at = at.expect("stored");
+        assert_eq!(store.checkpoints.get(task, &at).await, Ok(state_of(task)));
+        let checkpoints = store.checkpoints.clone();
+        deletions.push(async move { checkpoints.delete(task, &at).await });
+    }
+    let deleted = join_all(deletions).await;
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    let left = admin("select count(*) from keybaton.checkpoint");
+    assert_eq!(left, [[Some("0".to_owned())]]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_whose_partition_is_gone_takes_no_other_along() {
+    let Some(place) = shared() else { return };
+    let database = place.database();
+    let store = open_at(&place.settings(&database)).await.expect("a new store");
+    let everybody = everybody();
+    put(&store, &everybody).await;
+    let drop_it = "do $$ begin execute (select format('drop table keybaton.%I', tablename)
+        from pg_policies where qual like '%hooli%'); end $$";
+    place.server.query_as_admin_in(&database, drop_it).expect("dropped");
+
+    for (task, put) in everybody.iter().zip(put(&store, &everybody).await) {
+        assert_eq!(put.is_err(), task.tenant.as_str() == "hooli", "{task}: {put:?}");
     }
 }

@@ -10,10 +10,10 @@ use keybaton_messages::{TaskEpoch, TaskKey};
 use tokio_postgres::Row;
 
 use crate::journals::postgres::rows::{signed, unsigned};
-use crate::journals::queue::Writer;
 use crate::journals::tasks::rows::Kind;
 use crate::limits::POSTGRES_BATCH_MAX;
 use crate::postgres::{Pool, Unwritten, Value};
+use crate::queue::Writer;
 use crate::store::Down;
 
 const APPEND: &str =

@@ -43,9 +43,9 @@ use crate::SystemClock;
 use crate::journals::book::Named;
 use crate::journals::memory::Memory;
 use crate::journals::operations::{Done, Marks, Op};
-use crate::journals::queue::Queue;
 use crate::journals::redb::pairs::{Corrupt, PairState};
 use crate::postgres::{Pool, Value, discard, written};
+use crate::queue::Queue;
 use crate::store::{Down, Sealer};
 
 use rows::{open_body, open_event, open_head, read_bytes, read_pair, signed, unsigned};

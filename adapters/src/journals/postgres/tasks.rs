@@ -21,7 +21,6 @@ use tokio_postgres::Row;
 
 use crate::journals::postgres::appends::{Append, Appended, Appends};
 use crate::journals::postgres::rows::{signed, unsigned};
-use crate::journals::queue::Queue;
 use crate::journals::tasks::rows::{
     EntryHead, Kind, check_size, checkpoint_of, clear_number, corrupt, open_entry_of, open_task,
     point, seal_entry, seal_task,
@@ -30,6 +29,7 @@ use crate::limits::{
     ENTRIES_BEHIND_CHECKPOINT_KEPT, ENTRIES_BEHIND_CHECKPOINT_MAX, TASK_LIVES_KEPT,
 };
 use crate::postgres::{Pool, Value};
+use crate::queue::Queue;
 use crate::store::{Broken, Down, Sealer, SystemEntropy};
 
 const CREATE: &str = "insert into keybaton.task (tenant, task, born, spec) values ($1, $2, $3, $4)

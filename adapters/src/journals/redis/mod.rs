@@ -54,10 +54,10 @@ use crate::SystemClock;
 use crate::journals::book::{Named, Page};
 use crate::journals::memory::Memory;
 use crate::journals::operations::{Database, Done, Failure, Marks, Op};
-use crate::journals::queue::Queue;
 use crate::journals::redb::Unread;
 use crate::journals::redb::pairs::Corrupt;
 use crate::limits::REDIS_BATCH_MAX;
+use crate::queue::Queue;
 use crate::store::{Down, Sealer};
 
 /// What every operation of this journal needs.

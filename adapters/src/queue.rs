@@ -7,7 +7,7 @@
 //! ```
 //!
 //! While the database works on one batch, the next one is prepared; a lone operation does not wait
-//! for company. An operation's key is what it changes: a pair, a task.
+//! for company. An operation's key is what it changes: a pair, a task, a checkpoint.
 //!
 //! **Invariant:** of one key, nothing is on its way twice, and nothing overtakes.
 
@@ -23,7 +23,7 @@ use crate::limits::{BATCH_BYTES_MAX, BATCH_WORTH_SPLITTING, WRITE_QUEUE_MAX};
 use crate::store::Down;
 
 /// Carries out operations together.
-pub(super) trait Writer: Send + Sync + 'static {
+pub(crate) trait Writer: Send + Sync + 'static {
     /// What it writes to.
     const NAME: &'static str;
 
@@ -56,14 +56,14 @@ struct Job<Op, Answer> {
 }
 
 /// Where operations are put.
-pub(super) struct Queue<Op, Answer> {
+pub(crate) struct Queue<Op, Answer> {
     jobs: mpsc::Sender<Job<Op, Answer>>,
     name: &'static str,
 }
 
 impl<Op: Send + Sync + 'static, Answer: Send + 'static> Queue<Op, Answer> {
     /// Starts the writer's work; it ends with the queue.
-    pub(super) fn start<W>(writer: Arc<W>) -> Self
+    pub(crate) fn start<W>(writer: Arc<W>) -> Self
     where
         W: Writer<Op = Op, Answer = Answer>,
     {
@@ -76,7 +76,7 @@ impl<Op: Send + Sync + 'static, Answer: Send + 'static> Queue<Op, Answer> {
     ///
     /// # Errors
     /// When too many wait, or nobody can tell how it ended.
-    pub(super) async fn submit(&self, op: Op) -> Result<Answer, Down> {
+    pub(crate) async fn submit(&self, op: Op) -> Result<Answer, Down> {
         let (answer, done) = oneshot::channel();
         if self.jobs.try_send(Job { op, answer }).is_err() {
             let why = format!("too many operations wait for {}", self.name);
