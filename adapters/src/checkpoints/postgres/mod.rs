@@ -94,7 +94,7 @@ impl CheckpointStore for PostgresCheckpoints {
         self.partitions.prepare(&task.tenant).await?;
         let values: [Value; 2] = [&task.tenant.as_str(), &key];
         let sql = "select body from {} where tenant = $1 and key = $2";
-        let rows = self.partitions.run(&task.tenant, sql, &values).await.map_err(not_read)?;
+        let rows = self.partitions.read(&task.tenant, sql, &values).await?;
         let sealed: &[u8] = match rows.first() {
             Some(row) => row.get(0),
             None => return Err(corrupt("the bytes that the reference names are not there")),
@@ -126,16 +126,15 @@ impl CheckpointStore for PostgresCheckpoints {
         let name = tenant.as_str();
         let rows = match task {
             None => {
-                self.partitions.run(tenant, "select key from {} where tenant = $1", &[&name]).await
+                self.partitions.read(tenant, "select key from {} where tenant = $1", &[&name]).await
             }
             Some(task) => {
                 // Keys are in the order of their bytes, and '0' comes behind '/'.
                 let (from, to) = (format!("{task}/"), format!("{task}0"));
                 let sql = "select key from {} where tenant = $1 and key >= $2 and key < $3";
-                self.partitions.run(tenant, sql, &[&name, &from, &to]).await
+                self.partitions.read(tenant, sql, &[&name, &from, &to]).await
             }
-        };
-        let rows = rows.map_err(not_read)?;
+        }?;
         let read = |row: &Row| {
             let found = read_key(tenant, row.get(0));
             if found.is_none() {
@@ -172,12 +171,6 @@ impl PostgresCheckpoints {
             CheckpointRef::Blob { .. } => Err(corrupt("the reference leads elsewhere")),
         }
     }
-}
-
-/// Nothing was asked to be written.
-fn not_read(down: Down) -> Refusal {
-    let (Down::Unknown(why) | Down::Unavailable(why)) = down;
-    Refusal::busy(why)
 }
 
 /// The task and the reference of a key that [`key_of`] made.

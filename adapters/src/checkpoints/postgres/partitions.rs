@@ -12,7 +12,7 @@ use futures::try_join;
 use keybaton_messages::TenantId;
 use keybaton_ports::Refusal;
 use sha2::{Digest, Sha256};
-use tokio_postgres::{Error, Row};
+use tokio_postgres::Row;
 
 use crate::limits::POSTGRES_BATCH_MAX;
 use crate::postgres::{Pool, Unwritten, Value, discard, written};
@@ -99,8 +99,8 @@ impl Partitions {
         Ok(found.await?.get(0))
     }
 
-    /// Runs one statement as the tenant. `{}` in it stands for the tenant's partition.
-    pub(super) async fn run(
+    /// Reads as the tenant. `{}` in the statement stands for the tenant's partition.
+    pub(super) async fn read(
         &self,
         tenant: &TenantId,
         sql: &str,
@@ -109,47 +109,22 @@ impl Partitions {
         let suffix = self.suffix(tenant);
         let sql = sql.replace("{}", &format!("keybaton.checkpoint_{suffix}"));
         let role = format!("set local role keybaton_{suffix}");
-        let client = self.pool.take().await?;
-        let doubts = self.pool.doubts();
-        let done = self.pool.in_time(async {
+        let rows = self.pool.read(async |client| {
             let statement = client.prepare_cached(&sql).await?;
             let (_, _, rows, _) = try_join!(
-                client.batch_execute("begin"),
+                client.batch_execute("begin read only"),
                 client.batch_execute(&role),
                 client.query(&statement, values),
                 client.batch_execute("commit"),
             )?;
-            Ok::<_, Error>(rows)
+            Ok(rows)
         });
-        match done.await {
-            Some(Ok(rows)) if self.pool.doubts() == doubts => Ok(rows),
-            Some(Ok(_)) => Err(Down::Unknown("the wait for the standby was cut short".into())),
-            Some(Err(error)) => {
-                discard(client);
-                Err(written(&error))
-            }
-            None => {
-                discard(client);
-                Err(Down::Unknown(self.pool.silence()))
-            }
-        }
+        rows.await
     }
 
     /// Makes a change by itself.
     pub(super) async fn alone(&self, change: &Change) -> Result<(), Down> {
-        let Change { tenant, key, body } = change;
-        let name = tenant.as_str();
-        match body.as_deref() {
-            Some(body) => {
-                let sql = "insert into {} (tenant, key, body) values ($1, $2, $3)";
-                self.run(tenant, sql, &[&name, key, &body]).await?;
-            }
-            None => {
-                let sql = "delete from {} where tenant = $1 and key = $2";
-                self.run(tenant, sql, &[&name, key]).await?;
-            }
-        }
-        Ok(())
+        Ok(self.together(&[change]).await?)
     }
 
     async fn together(&self, changes: &[&Change]) -> Result<(), Unwritten> {
@@ -177,14 +152,10 @@ impl Writer for Partitions {
     }
 
     async fn carry_out(&self, changes: &[&Change]) -> Vec<Self::Answer> {
-        let made = match changes {
-            [one] => self.alone(one).await.map_err(Unwritten::Down),
-            many => self.together(many).await,
-        };
-        let answer = match made {
+        let answer = match self.together(changes).await {
             Ok(()) => Ok(Changed::Done),
-            Err(Unwritten::Refused(_)) => Ok(Changed::LeftOut),
-            Err(Unwritten::Down(down)) => Err(down),
+            Err(Unwritten::Refused(_)) if changes.len() > 1 => Ok(Changed::LeftOut),
+            Err(unwritten) => Err(unwritten.into()),
         };
         vec![answer; changes.len()]
     }
