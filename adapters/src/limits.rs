@@ -83,8 +83,8 @@ pub const FREE_BYTES_MIN: u64 = 32 * 1024 * 1024;
 pub const AUDIT_LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Connections to Postgres. Pairs, steps and checkpoints are each written by two at most, for
-/// everybody; the others read. More would only wait for each other in the server, which has a hundred
-/// for all of its users.
+/// everybody; what is written alone shares the others with what is read. More would only wait for
+/// each other in the server, which has a hundred for all of its users.
 pub const POSTGRES_CONNECTIONS_MAX: usize = 8;
 
 /// Longest wait for an answer of Postgres. A commit takes milliseconds, with a synchronous standby

@@ -9,13 +9,14 @@
 //! While the database works on one batch, the next one is prepared; a lone operation does not wait
 //! for company. An operation's key is what it changes: a pair, a task, a checkpoint.
 //!
-//! **Invariant:** of one key, nothing is on its way twice, and nothing overtakes.
+//! **Invariant:** of one key, nothing is on its way in two batches, and nothing overtakes.
 
 use std::collections::HashSet;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
@@ -78,11 +79,15 @@ impl<Op: Send + Sync + 'static, Answer: Send + 'static> Queue<Op, Answer> {
     /// When too many wait, or nobody can tell how it ended.
     pub(crate) async fn submit(&self, op: Op) -> Result<Answer, Down> {
         let (answer, done) = oneshot::channel();
-        if self.jobs.try_send(Job { op, answer }).is_err() {
-            let why = format!("too many operations wait for {}", self.name);
-            return Err(Down::Unavailable(why));
+        let ended = format!("the writer to {} ended", self.name);
+        match self.jobs.try_send(Job { op, answer }) {
+            Ok(()) => done.await.map_err(|_| Down::Unknown(ended)),
+            Err(TrySendError::Closed(_)) => Err(Down::Unavailable(ended)),
+            Err(TrySendError::Full(_)) => {
+                let why = format!("too many operations wait for {}", self.name);
+                Err(Down::Unavailable(why))
+            }
         }
-        done.await.map_err(|_| Down::Unknown(format!("the writer to {} ended", self.name)))
     }
 }
 

@@ -189,6 +189,19 @@ pub(crate) fn is_refused_write(error: &tokio_postgres::Error) -> bool {
     ["23", "KB", "40"].contains(&class)
 }
 
+/// Whether the server did not write because of what the statement names, and would write other things:
+/// a refused row, a value, a table or role that is not as it should be, a lock that somebody holds.
+/// Nothing was written.
+pub(crate) fn is_about_rows(error: &tokio_postgres::Error) -> bool {
+    let Some(code) = error.code() else {
+        return false;
+    };
+    let class = &code.code()[..2];
+    is_refused_write(error)
+        || ["22", "42"].contains(&class)
+        || *code == SqlState::LOCK_NOT_AVAILABLE
+}
+
 /// Whether the server answered to this statement and goes on: the statement did nothing, and its
 /// transaction cannot be committed any more. A server that ends its session may have gone either
 /// way.

@@ -13,7 +13,7 @@ const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0002_tasks.sql"),
     include_str!("migrations/0003_checkpoints.sql"),
     include_str!("migrations/0004_write.sql"),
-    include_str!("migrations/0005_append.sql"),
+    include_str!("migrations/0005_together.sql"),
 ];
 
 /// The advisory lock under which the schema changes: the letters "kb_schem".

@@ -28,7 +28,7 @@ pub use open::Postgres;
 pub use reservation::Reservation;
 pub use settings::PostgresSettings;
 
-pub(crate) use error::{is_answer, is_refused_write, why, written};
+pub(crate) use error::{is_about_rows, is_answer, is_refused_write, why, written};
 pub(crate) use pool::{Pool, Unwritten, discard};
 
 /// A value on its way into a statement.

@@ -18,7 +18,7 @@ use tokio_postgres::{AsyncMessage, Config, Error, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::postgres::tls::connector;
-use crate::postgres::{PostgresError, PostgresSettings, Value, is_answer, is_refused_write, why};
+use crate::postgres::{PostgresError, PostgresSettings, Value, is_about_rows, why, written};
 use crate::store::Down;
 
 /// Connections to one database.
@@ -103,17 +103,11 @@ impl Pool {
                 let why = "the wait for the standby was cut short";
                 Err(Down::Unknown(why.into()).into())
             }
+            Some(Err(error)) if is_about_rows(&error) => Err(Unwritten::Refused(why(&error))),
             Some(Err(error)) => {
-                if !is_refused_write(&error) {
-                    // It may be a sign of another server.
-                    discard(client);
-                }
-                let why = why(&error);
-                Err(if is_answer(&error) {
-                    Unwritten::Refused(why)
-                } else {
-                    Down::Unknown(why).into()
-                })
+                // It may be a sign of another server.
+                discard(client);
+                Err(written(&error).into())
             }
             None => {
                 discard(client);
@@ -140,7 +134,7 @@ impl Pool {
 
 /// Why a statement wrote nothing, or nobody knows.
 pub(crate) enum Unwritten {
-    /// The server said so: for sure, nothing was written.
+    /// Because of a row, a table or a role that it names: others can be written.
     Refused(String),
     Down(Down),
 }

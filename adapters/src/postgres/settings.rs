@@ -84,10 +84,11 @@ impl PostgresSettings {
         let wait = self.answer_wait_max.as_millis();
         let own = config.get_options().unwrap_or_default();
         // The server gives up before we do, so that a definite no arrives in time; and a session
-        // that we lost holds its locks no longer than we waited.
+        // that we lost holds its locks no longer than we waited. What we ask is short, so that
+        // compiling it would take longer than doing it.
         let options = format!(
             "{own} -c statement_timeout={0}ms -c lock_timeout={0}ms \
-             -c idle_in_transaction_session_timeout={wait}ms \
+             -c idle_in_transaction_session_timeout={wait}ms -c jit=off \
              -c default_transaction_isolation=read\\ committed",
             wait * 4 / 5
         );

@@ -1,12 +1,14 @@
 //! Checkpoints of different tenants: partitions, roles and row security, tried with plain SQL.
 
 use futures::future::join_all;
-use keybaton_adapters::postgres::Postgres;
+use keybaton_adapters::postgres::{Postgres, PostgresSettings};
 use keybaton_messages::{Checkpoint, TaskKey};
 use keybaton_ports::{CheckpointRef, Refusal};
 use keybaton_tests::conformance::checkpoints::checkpoint;
 use keybaton_tests::conformance::task_entries::task_of;
+use keybaton_tests::harness::{PATIENCE, soon};
 
+use crate::postgres::faults::{session, until};
 use crate::postgres::{PASSWORD, Place, USER, open_at, shared};
 
 /// One tenant as the server knows it.
@@ -170,4 +172,38 @@ async fn a_tenant_whose_partition_is_gone_takes_no_other_along() {
     for (task, put) in everybody.iter().zip(put(&store, &everybody).await) {
         assert_eq!(put.is_err(), task.tenant.as_str() == "hooli", "{task}: {put:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_whose_partition_is_locked_holds_up_no_other() {
+    let Some(place) = shared() else { return };
+    let database = place.database();
+    // Who waits for the lock waits until it is let go.
+    let settings = PostgresSettings { answer_wait_max: 10 * PATIENCE, ..place.settings(&database) };
+    let store = open_at(&settings).await.expect("a new store");
+    let mut everybody = everybody();
+    put(&store, &everybody).await;
+    let locker = session(place, &database).await;
+    let lock = "begin; do $$ begin execute (select format('lock table keybaton.%I', tablename)
+        from pg_policies where qual like '%hooli%'); end $$";
+    locker.batch_execute(lock).await.expect("locked");
+
+    let of_hooli = everybody.extract_if(.., |task| task.tenant.as_str() == "hooli").next();
+    let held = [of_hooli.expect("one of ten")];
+    everybody.retain(|task| task.tenant.as_str() != "hooli");
+    let others = async {
+        for _ in 0..3 {
+            let puts = soon("the others", put(&store, &everybody)).await;
+            assert!(puts.iter().all(Result::is_ok), "{puts:?}");
+        }
+        let waiting = format!(
+            "select count(*) from pg_locks where not granted and database =
+                 (select oid from pg_database where datname = '{database}')"
+        );
+        until(place, &database, &waiting, "1").await;
+        locker.batch_execute("commit").await.expect("unlocked");
+    };
+    // The others first, so that it is in one statement with some of them.
+    let ((), held) = tokio::join!(others, put(&store, &held));
+    assert!(held[0].is_ok(), "{held:?}");
 }

@@ -19,7 +19,7 @@ use crate::postgres::{Pool, Unwritten, Value, discard, written};
 use crate::queue::Writer;
 use crate::store::Down;
 
-const CHANGE: &str = "select from keybaton.change_checkpoints($1, $2, $3, $4)";
+const CHANGE: &str = "select from keybaton.change_checkpoints($1, $2, $3, $4, $5)";
 
 /// A checkpoint that comes, or goes.
 #[derive(Clone)]
@@ -124,15 +124,15 @@ impl Partitions {
 
     /// Makes a change by itself.
     pub(super) async fn alone(&self, change: &Change) -> Result<(), Down> {
-        Ok(self.together(&[change]).await?)
+        Ok(self.together(&[change], true).await?)
     }
 
-    async fn together(&self, changes: &[&Change]) -> Result<(), Unwritten> {
+    async fn together(&self, changes: &[&Change], waits: bool) -> Result<(), Unwritten> {
         let suffixes: Vec<_> = changes.iter().map(|change| self.suffix(&change.tenant)).collect();
         let tenants: Vec<_> = changes.iter().map(|change| change.tenant.as_str()).collect();
         let keys: Vec<_> = changes.iter().map(|change| &change.key).collect();
         let bodies: Vec<_> = changes.iter().map(|change| change.body.as_deref()).collect();
-        self.pool.write(CHANGE, &[&suffixes, &tenants, &keys, &bodies]).await.map(drop)
+        self.pool.write(CHANGE, &[&suffixes, &tenants, &keys, &bodies, &waits]).await.map(drop)
     }
 }
 
@@ -152,10 +152,13 @@ impl Writer for Partitions {
     }
 
     async fn carry_out(&self, changes: &[&Change]) -> Vec<Self::Answer> {
-        let answer = match self.together(changes).await {
+        let answer = match self.together(changes, false).await {
             Ok(()) => Ok(Changed::Done),
-            Err(Unwritten::Refused(_)) if changes.len() > 1 => Ok(Changed::LeftOut),
-            Err(unwritten) => Err(unwritten.into()),
+            Err(Unwritten::Refused(why)) => {
+                tracing::debug!(why, "checkpoints are written one by one");
+                Ok(Changed::LeftOut)
+            }
+            Err(Unwritten::Down(down)) => Err(down),
         };
         vec![answer; changes.len()]
     }

@@ -99,7 +99,7 @@ impl Writer for Appends {
                 }
             }),
             // Because of one of them, nobody knows which.
-            Err(Unwritten::Refused(_)) => {}
+            Err(Unwritten::Refused(why)) => tracing::debug!(why, "steps are written one by one"),
             Err(Unwritten::Down(down)) => answers.fill(Err(down)),
         }
         answers

@@ -95,11 +95,6 @@ create table keybaton.outbox (
     primary key (tenant, provider, rev, place)
 );
 
--- Sealed bytes do not shrink.
-alter table keybaton.pair alter column record set storage external;
-alter table keybaton.audit alter column body set storage external;
-alter table keybaton.outbox alter column body set storage external;
-
 -- Ends the transaction unless every row that should have been written was.
 create function keybaton.demand(written bigint, wanted bigint) returns void language plpgsql as $$
 begin

@@ -19,9 +19,7 @@ create function keybaton.write(bigint[], text[], bigint[],
     text[], text[], bigint[],
     text[], text[], bigint[], bigint[], bytea[],
     bigint)
-returns void language plpgsql
--- Looked up by key, however few rows there are and whatever is known of them; thought out once.
-set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+returns void language plpgsql as $$
 #variable_conflict use_column
 declare
     done bigint;
