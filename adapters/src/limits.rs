@@ -52,12 +52,14 @@ pub const ENTRIES_BEHIND_CHECKPOINT_KEPT: u64 = 256;
 /// [`ENTRIES_BEHIND_CHECKPOINT_KEPT`]: twice as many, so that a task is walked once in 256 entries.
 pub const ENTRIES_BEHIND_CHECKPOINT_MAX: u64 = 2 * ENTRIES_BEHIND_CHECKPOINT_KEPT;
 
-/// Rows that one batch deletes besides its own work. Deleting costs about as much as writing, so
-/// this adds less than a millisecond to a commit.
-pub const PRUNED_PER_BATCH_MAX: usize = 256;
+/// Largest segment of entries, in bytes, unless it is one row. A commit of many rows is cheaper the
+/// larger this is, but by little beyond 32 KiB; to read one row means to read its segment. The
+/// database rounds up to a power of two what does not fit its own pages, and needs some bytes of it.
+pub const SEGMENT_BYTES_MAX: usize = 32 * 1024 - 64;
 
-/// Rows that wait to be deleted. What does not fit is found again at a later checkpoint.
-pub const PRUNE_QUEUE_MAX: usize = 131_072;
+/// Segments that one batch writes anew, or removes, besides its own work. Most of them are about to
+/// be empty; one that is not costs about as much as ten rows.
+pub const SEGMENTS_THINNED_PER_BATCH_MAX: usize = 256;
 
 /// How far the stored high-water mark of the clock may lag behind, in milliseconds: store time goes
 /// back by at most this when the wall clock is set back while the node is down.

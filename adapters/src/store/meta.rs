@@ -10,14 +10,15 @@ use keybaton_ports::Entropy;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::CLOCK_LAG_MAX_MS;
-use crate::store::database::Database;
+use crate::store::database::{Database, Failure};
 use crate::store::{
     Broken, DataDir, Down, Fault, MasterKey, OpenError, Place, Reader, Rows, Sealer, SystemEntropy,
     Table, Tables, Whose,
 };
 
-/// The schema of the whole store; higher ones are refused.
-const STORE_SCHEMA: u32 = 1;
+/// The schema of the whole store; higher ones are refused, lower ones raised. 2: entries lie in segments,
+/// and a lone row as in 1.
+const STORE_SCHEMA: u32 = 2;
 
 const SCHEMA: &[u8] = b"schema";
 const STORE_ID: &[u8] = b"store_id";
@@ -52,7 +53,11 @@ pub(crate) fn identify(
         .read(|reader| Ok((reader.is_blank()?, Raw::read(reader)?)))
         .map_err(|down| unreadable(&path, &down))?;
     if !is_blank {
-        return raw.identify(dir.path(), &path, master);
+        let (identity, schema) = raw.identify(dir.path(), &path, master)?;
+        if schema < STORE_SCHEMA {
+            raise_schema(&path, database)?;
+        }
+        return Ok(identity);
     }
     if dir.is_marked() {
         return Err(OpenError::corrupt(&path, "the database is empty"));
@@ -75,14 +80,7 @@ fn found(dir: &mut DataDir, database: &Database, master: MasterKey) -> Result<Id
         tables.insert(Table::Meta, STORE_ID, &store_id)?;
         tables.insert(Table::Meta, CHECK, &sealed)
     });
-    written.map_err(|failure| OpenError::Io {
-        doing: "write the first rows of",
-        path: dir.database(),
-        source: failure
-            .fault
-            .into_io()
-            .unwrap_or_else(|fault| std::io::Error::other(fault.to_string())),
-    })?;
+    written.map_err(|failure| unwritable("write the first rows of", &dir.database(), failure))?;
     dir.mark(store_id)?;
     Ok(Identity { sealer, deployment, time: 0 })
 }
@@ -106,7 +104,13 @@ impl Raw {
         })
     }
 
-    fn identify(self, dir: &Path, path: &Path, master: MasterKey) -> Result<Identity, OpenError> {
+    /// Who the store is, and its schema.
+    fn identify(
+        self,
+        dir: &Path,
+        path: &Path,
+        master: MasterKey,
+    ) -> Result<(Identity, u32), OpenError> {
         let (Some(schema), Some(store_id), Some(check)) = (self.schema, self.store_id, self.check)
         else {
             return Err(OpenError::Foreign {
@@ -138,8 +142,21 @@ impl Raw {
                 .open_value(Whose::Store, &place(TIME, TIME_SCHEMA), &bytes)
                 .map_err(|broken| OpenError::corrupt(path, broken.to_string()))?,
         };
-        Ok(Identity { sealer, deployment: check.deployment, time })
+        Ok((Identity { sealer, deployment: check.deployment, time }, schema))
     }
+}
+
+/// From here on older programs refuse the store: they would not know its rows.
+fn raise_schema(path: &Path, database: &Database) -> Result<(), OpenError> {
+    let written =
+        database.write(|tables| tables.insert(Table::Meta, SCHEMA, &STORE_SCHEMA.to_be_bytes()));
+    written.map_err(|failure| unwritable("raise the schema of", path, failure))
+}
+
+fn unwritable(doing: &'static str, path: &Path, failure: Failure) -> OpenError {
+    let source = failure.fault.into_io();
+    let source = source.unwrap_or_else(|fault| std::io::Error::other(fault.to_string()));
+    OpenError::Io { doing, path: path.to_owned(), source }
 }
 
 /// Writes the clock's high-water mark into a batch.

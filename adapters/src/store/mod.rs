@@ -23,6 +23,7 @@ mod identity;
 mod keys;
 mod meta;
 mod rows;
+mod segments;
 mod ticket;
 mod writer;
 

@@ -7,6 +7,7 @@ use keybaton_messages::{PairId, TaskKey};
 use redb::{ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use crate::store::Fault;
+use crate::store::segments::{Filling, Segment};
 
 type Bytes = &'static [u8];
 
@@ -94,8 +95,8 @@ impl Table {
     }
 }
 
-/// The entries of all tasks, by a running number: appending at the end of one table is what makes
-/// many small writes cheap.
+/// The entries of all tasks, by a running number and in segments: appending at the end of one table,
+/// many at a time, is what makes small writes cheap.
 const ENTRIES: TableDefinition<'static, u64, Bytes> = TableDefinition::new(ENTRIES_NAME);
 
 /// The name of the table of entries, as bound into every envelope.
@@ -182,9 +183,6 @@ pub(crate) trait Rows {
         rows_max: usize,
     ) -> Result<Vec<Row>, Fault>;
 
-    /// Shows one entry, if it is there.
-    fn entry<T>(&mut self, seq: u64, see: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, Fault>;
-
     /// Every row whose key begins with `prefix`.
     fn all(&mut self, table: Table, prefix: &[u8]) -> Result<Vec<Row>, Fault> {
         self.scan(table, prefix, prefix, usize::MAX)
@@ -213,6 +211,10 @@ pub(crate) struct Tables<'txn> {
     transaction: &'txn WriteTransaction,
     open: [Option<redb::Table<'txn, Bytes, Bytes>>; Table::ALL.len()],
     entries: Option<redb::Table<'txn, u64, Bytes>>,
+    /// The number of the first row of the segment that is being filled, and its rows.
+    filling: (u64, Filling),
+    /// Segments that this transaction has written, by their first row, and how many rows each has.
+    written: Vec<(u64, u16)>,
     is_changed: bool,
 }
 
@@ -222,6 +224,8 @@ impl<'txn> Tables<'txn> {
             transaction,
             open: [const { None }; Table::ALL.len()],
             entries: None,
+            filling: (0, Filling::default()),
+            written: Vec::new(),
             is_changed: false,
         }
     }
@@ -253,16 +257,56 @@ impl<'txn> Tables<'txn> {
         Ok(())
     }
 
-    pub(crate) fn insert_entry(&mut self, seq: u64, value: &[u8]) -> Result<(), Fault> {
+    /// Adds an entry. Those that follow each other share a segment, which is written when it is full
+    /// or the transaction ends.
+    pub(crate) fn insert_entry(&mut self, number: u64, row: &[u8]) -> Result<(), Fault> {
         self.is_changed = true;
-        self.entries()?.insert(seq, value)?;
+        let (first, filling) = &self.filling;
+        let is_next = number == first + u64::from(filling.places());
+        if !is_next || !filling.has_room(row.len()) {
+            self.write_segment()?;
+            self.filling.0 = number;
+        }
+        self.filling.1.push(row);
         Ok(())
     }
 
-    pub(crate) fn remove_entry(&mut self, seq: u64) -> Result<(), Fault> {
-        self.is_changed = true;
-        self.entries()?.remove(seq)?;
+    fn write_segment(&mut self) -> Result<(), Fault> {
+        let (first, filling) = std::mem::take(&mut self.filling);
+        if filling.is_empty() {
+            return Ok(());
+        }
+        self.written.push((first, filling.places()));
+        self.entries()?.insert(first, filling.close().as_slice())?;
         Ok(())
+    }
+
+    /// Writes what is not written yet, and tells which segments are new.
+    pub(crate) fn end_segments(&mut self) -> Result<Vec<(u64, u16)>, Fault> {
+        self.write_segment()?;
+        Ok(std::mem::take(&mut self.written))
+    }
+
+    /// Takes rows out of a segment, by their places in it; with the last one the segment goes. Tells
+    /// how many are left.
+    pub(crate) fn thin_segment(&mut self, first: u64, places: &[u16]) -> Result<usize, Fault> {
+        let entries = self.entries()?;
+        let (kept, left) = {
+            let value = entries.get(first)?;
+            let segment = value.as_ref().and_then(|value| Segment::read(value.value()));
+            let Some(segment) = segment else {
+                return Ok(0);
+            };
+            let left = segment.rows().filter(|(place, _)| !places.contains(place)).count();
+            (segment.without(places), left)
+        };
+        if left > 0 {
+            entries.insert(first, kept.as_slice())?;
+        } else {
+            entries.remove(first)?;
+        }
+        self.is_changed = true;
+        Ok(left)
     }
 
     fn table(&mut self, table: Table) -> Result<&mut redb::Table<'txn, Bytes, Bytes>, Fault> {
@@ -296,42 +340,70 @@ impl Rows for Tables<'_> {
     ) -> Result<Vec<Row>, Fault> {
         scan_rows(self.table(table)?, prefix, from, rows_max)
     }
-
-    fn entry<T>(&mut self, seq: u64, see: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, Fault> {
-        let value = self.entries()?.get(seq)?;
-        Ok(value.map(|value| see(value.value())))
-    }
 }
 
 /// All tables as one commit left them.
-pub(crate) struct Reader(redb::ReadTransaction);
+pub(crate) struct Reader {
+    transaction: redb::ReadTransaction,
+    /// Opened when first used: a task that is read back takes many rows from it.
+    entries: Option<redb::ReadOnlyTable<u64, Bytes>>,
+}
 
 impl Reader {
     pub(crate) fn new(transaction: redb::ReadTransaction) -> Self {
-        Self(transaction)
+        Self { transaction, entries: None }
     }
 
     /// Whether the database has no table at all.
     pub(crate) fn is_blank(&self) -> Result<bool, Fault> {
-        Ok(self.0.list_tables()?.next().is_none())
+        Ok(self.transaction.list_tables()?.next().is_none())
     }
 
-    /// Shows every entry in the order of its number.
-    pub(crate) fn each_entry(&self, mut see: impl FnMut(u64, &[u8])) -> Result<(), Fault> {
-        let Some(entries) = there(self.0.open_table(ENTRIES))? else {
+    /// Shows every segment of entries in order, with the number of its first row. `None` for bytes
+    /// that are none.
+    pub(crate) fn each_segment(
+        &mut self,
+        mut see: impl FnMut(u64, Option<Segment<'_>>),
+    ) -> Result<(), Fault> {
+        let Some(entries) = self.entries()? else {
             return Ok(());
         };
         for row in entries.iter()? {
-            let (seq, value) = row?;
-            see(seq.value(), value.value());
+            let (first, value) = row?;
+            see(first.value(), Segment::read(value.value()));
         }
         Ok(())
+    }
+
+    /// Shows one entry, if it is there.
+    pub(crate) fn entry<T>(
+        &mut self,
+        number: u64,
+        see: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, Fault> {
+        let Some(entries) = self.entries()? else {
+            return Ok(None);
+        };
+        let Some(before) = entries.range(..=number)?.next_back() else {
+            return Ok(None);
+        };
+        let (first, value) = before?;
+        let place = u16::try_from(number - first.value()).ok();
+        let segment = Segment::read(value.value());
+        Ok(segment.zip(place).and_then(|(segment, place)| segment.row(place)).map(see))
+    }
+
+    fn entries(&mut self) -> Result<Option<&redb::ReadOnlyTable<u64, Bytes>>, Fault> {
+        if self.entries.is_none() {
+            self.entries = there(self.transaction.open_table(ENTRIES))?;
+        }
+        Ok(self.entries.as_ref())
     }
 }
 
 impl Rows for Reader {
     fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        let Some(table) = there(self.0.open_table(table.definition()))? else {
+        let Some(table) = there(self.transaction.open_table(table.definition()))? else {
             return Ok(None);
         };
         Ok(table.get(key)?.map(|value| value.value().to_vec()))
@@ -344,17 +416,10 @@ impl Rows for Reader {
         from: &[u8],
         rows_max: usize,
     ) -> Result<Vec<Row>, Fault> {
-        match there(self.0.open_table(table.definition()))? {
+        match there(self.transaction.open_table(table.definition()))? {
             Some(table) => scan_rows(&table, prefix, from, rows_max),
             None => Ok(Vec::new()),
         }
-    }
-
-    fn entry<T>(&mut self, seq: u64, see: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, Fault> {
-        let Some(entries) = there(self.0.open_table(ENTRIES))? else {
-            return Ok(None);
-        };
-        Ok(entries.get(seq)?.map(|value| see(value.value())))
     }
 }
 

@@ -3,15 +3,15 @@
 //!
 //! **Invariant:** what others read is committed; what a batch changes stays apart until it is.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use keybaton_messages::{TaskEpoch, TaskKey, TenantId};
 use parking_lot::{Mutex, RwLock};
 
+use crate::journals::tasks::compaction::Compaction;
 use crate::journals::tasks::rows::{EntryHead, Kind, clear_number, is_claim};
-use crate::limits::{PRUNE_QUEUE_MAX, PRUNED_PER_BATCH_MAX};
 use crate::store::{Fault, Reader, Resident, RowKey, Rows, Sealer, Table, Tables};
 
 /// Where one task stands. Row numbers start at 1; 0 is no row.
@@ -135,7 +135,7 @@ impl Committed {
     }
 }
 
-/// What the present batch makes of the tasks, and what it deletes.
+/// What the present batch makes of the tasks, and of the segments that their rows lie in.
 #[derive(Default)]
 struct Batch {
     /// `None` forgets a task.
@@ -144,9 +144,9 @@ struct Batch {
     found_at: Vec<u32>,
     forgotten: Vec<TaskKey>,
     last_row: u64,
-    prune: VecDeque<u64>,
-    /// How many of the queue's first rows the present batch deletes.
-    pruning: usize,
+    /// Segments that the present batch has written.
+    written: Vec<(u64, u16)>,
+    compaction: Compaction,
 }
 
 impl Batch {
@@ -180,8 +180,10 @@ impl Batch {
         for (place, _) in &changed {
             self.found_at[place.index()] = 0;
         }
-        let pruned = std::mem::take(&mut self.pruning);
-        self.prune.drain(..pruned);
+        self.compaction.committed();
+        for (first, rows) in self.written.drain(..) {
+            self.compaction.add(first, usize::from(rows));
+        }
         (changed, std::mem::take(&mut self.forgotten))
     }
 }
@@ -246,16 +248,10 @@ impl Heads {
         batch.last_row
     }
 
-    /// Whether that many rows may still be queued for deleting.
-    pub(crate) fn has_room_to_prune(&self, rows: usize) -> bool {
-        self.batch.lock().prune.len() + rows <= PRUNE_QUEUE_MAX
-    }
-
-    /// Queues rows to be deleted with later batches, oldest first.
-    pub(crate) fn queue_pruning(&self, rows: Vec<u64>) {
+    /// Nobody needs these rows any more.
+    pub(crate) fn bury(&self, rows: Vec<u64>) {
         let mut batch = self.batch.lock();
-        let room = PRUNE_QUEUE_MAX.saturating_sub(batch.prune.len());
-        batch.prune.extend(rows.into_iter().take(room));
+        rows.into_iter().for_each(|row| batch.compaction.bury(row));
     }
 
     /// Hides the entries before `tail`, whose rows are about to be pruned.
@@ -272,9 +268,9 @@ impl Heads {
 
     /// Forgets all heads and takes these. Every task keeps its place: operations that wait for
     /// their commit, or are about to be carried out again, name it.
-    fn replace(&self, tasks: Vec<(TaskKey, Head)>, last_row: u64, prune: VecDeque<u64>) {
+    fn replace(&self, tasks: Vec<(TaskKey, Head)>, last_row: u64, compaction: Compaction) {
         let mut batch = self.batch.lock();
-        *batch = Batch { last_row, prune, ..Batch::default() };
+        *batch = Batch { last_row, compaction, ..Batch::default() };
         let mut committed = self.committed.write();
         committed.heads.fill(None);
         for (key, head) in tasks {
@@ -305,12 +301,9 @@ impl Heads {
 
 impl Resident for Heads {
     fn before_commit(&self, tables: &mut Tables<'_>) -> Result<(), Fault> {
-        let rows: Vec<u64> = {
-            let mut batch = self.batch.lock();
-            batch.pruning = batch.prune.len().min(PRUNED_PER_BATCH_MAX);
-            batch.prune.iter().take(batch.pruning).copied().collect()
-        };
-        rows.into_iter().try_for_each(|row| tables.remove_entry(row))
+        let mut batch = self.batch.lock();
+        batch.written = tables.end_segments()?;
+        batch.compaction.thin(tables)
     }
 
     fn committed(&self) {
@@ -327,19 +320,47 @@ impl Resident for Heads {
         let mut tasks = self.read_tasks(reader)?;
         let by_life: HashMap<u64, usize> =
             (0..).zip(&tasks).map(|(at, (_, head))| (head.born, at)).collect();
+        let owner = |bytes: &[u8]| {
+            let entry = EntryHead::read(bytes)?;
+            Some((entry, *by_life.get(&entry.born)?))
+        };
         let mut last_row = 0;
-        let mut prune = VecDeque::new();
-        reader.each_entry(|row, bytes| {
-            last_row = row;
-            let entry = EntryHead::read(bytes);
-            let owner = entry.and_then(|entry| Some((entry, *by_life.get(&entry.born)?)));
-            match owner {
-                Some((entry, at)) => follow(&mut tasks[at].1, row, entry),
-                None if prune.len() < PRUNE_QUEUE_MAX => prune.push_back(row),
-                None => {}
+        let mut compaction = Compaction::default();
+        reader.each_segment(|first, segment| {
+            let Some(segment) = segment else {
+                tracing::error!(
+                    row = first,
+                    "entries of tasks are unreadable; they are left alone"
+                );
+                last_row = first;
+                return;
+            };
+            last_row = first + u64::from(segment.places()) - 1;
+            compaction.add(first, segment.rows().count());
+            for (place, bytes) in segment.rows() {
+                let row = first + u64::from(place);
+                match owner(bytes) {
+                    Some((entry, at)) => follow(&mut tasks[at].1, row, entry),
+                    None => compaction.bury(row),
+                }
             }
         })?;
-        self.replace(tasks, last_row, prune);
+        if tasks.iter().any(|(_, head)| head.tail > 0) {
+            // Rows before a gap were dead already, among others that were not.
+            reader.each_segment(|first, segment| {
+                for (place, bytes) in segment.iter().flat_map(|segment| segment.rows()) {
+                    let row = first + u64::from(place);
+                    let is_dead = |(entry, at): (EntryHead, usize)| {
+                        let head = &tasks[at].1;
+                        entry.index < head.tail && row != head.state
+                    };
+                    if owner(bytes).is_some_and(is_dead) {
+                        compaction.bury(row);
+                    }
+                }
+            })?;
+        }
+        self.replace(tasks, last_row, compaction);
         Ok(())
     }
 }

@@ -6,13 +6,14 @@
 //!   entries      running number      → whose, which, what; and the number of the one before
 //! ```
 //!
-//! Entries of all tasks stand in one table in the order of their writing, because appending at the
-//! end is what is cheap. In memory a [`Heads`] knows each task's last entry; from there every entry
+//! Entries of all tasks stand in one table in the order of their writing, many in one value, because
+//! appending at the end is what is cheap. In memory a [`Heads`] knows each task's last entry; from there every entry
 //! points to the one before. Rows behind a task's newest checkpoint are pruned once there are many.
 //!
 //! **Invariant:** an entry opens only as the n-th entry of the task, and of the life of that task,
 //! that it was written for; a chain with a hole after the checkpoint is corrupt.
 
+mod compaction;
 mod heads;
 mod reads;
 pub(super) mod rows;
@@ -118,7 +119,7 @@ impl TaskJournal for RedbTaskJournal {
         let rows = self.rows_from(&head, head.tail)?;
         let work = Forget::new(&self.heads, key, place, head.born);
         self.store.submit(work).await??;
-        self.heads.queue_pruning(rows);
+        self.heads.bury(rows);
         Ok(())
     }
 }

@@ -119,7 +119,7 @@ impl RedbTaskJournal {
         if is_same { Ok(()) } else { Err(TaskError::Conflict) }
     }
 
-    /// Queues the rows far behind the newest checkpoint. They are not needed to go on, so that a
+    /// Gives up the rows far behind the newest checkpoint. They are not needed to go on, so that a
     /// failure here only leaves them for the next time.
     pub(super) fn prune(&self, key: &TaskKey) {
         let Some((place, head)) = self.heads.committed(key) else {
@@ -137,10 +137,8 @@ impl RedbTaskJournal {
         let gone = usize::try_from(tail - head.tail).unwrap_or(usize::MAX);
         rows.truncate(gone);
         rows.retain(|row| *row != head.state);
-        if self.heads.has_room_to_prune(rows.len()) {
-            self.heads.cut_tail(place, head.born, tail);
-            self.heads.queue_pruning(rows);
-        }
+        self.heads.cut_tail(place, head.born, tail);
+        self.heads.bury(rows);
     }
 
     /// Opens a row that should hold an entry of this task (entry `index`, if that is known).
