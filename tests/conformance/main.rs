@@ -13,4 +13,5 @@ mod remembered;
 mod store_disk;
 mod store_opening;
 mod store_rows;
+mod store_segments;
 mod vault;

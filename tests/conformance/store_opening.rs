@@ -8,7 +8,8 @@ use keybaton_adapters::store::{MasterKey, Notice, OpenError};
 use keybaton_adapters::{Embedded, Options};
 use keybaton_ports::Secret;
 use keybaton_tests::conformance::records::{Writer, pair};
-use redb::{Database, TableDefinition};
+use keybaton_tests::conformance::task_entries::{Owner, result, task};
+use redb::{Database, ReadableDatabase, TableDefinition};
 use tempfile::TempDir;
 
 const META: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("meta");
@@ -164,14 +165,36 @@ async fn another_master_key_is_refused_and_the_right_one_still_opens() {
 #[test]
 fn a_newer_schema_is_refused() {
     let (_dir, path) = a_store();
+    set_schema(&path, 3);
+    let refused = refusal(open(&path));
+    assert!(matches!(refused, OpenError::NewerSchema { found: 3, readable: 2, .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_schema_opens_and_is_raised() {
+    let (_dir, path) = a_store();
+    let embedded = open(&path).expect("opened");
+    let mut owner = Owner::claim(&embedded.tasks, &task("t1")).await;
+    owner.append_all((0..3).map(result)).await;
+    drop((owner, embedded));
+    // A row that was written alone is what every row was then.
+    set_schema(&path, 1);
+    let embedded = open(&path).expect("opened");
+    let claimed = embedded.tasks.claim(&task("t1")).await.expect("claimed");
+    assert_eq!(claimed.entries, (0..3).map(result).collect::<Vec<_>>());
+    drop(embedded);
+    let database = Database::open(path.join("keybaton.redb")).unwrap();
+    let read = database.begin_read().unwrap().open_table(META).unwrap();
+    let schema = read.get(&b"schema"[..]).unwrap().expect("a row");
+    assert_eq!(schema.value(), 2u32.to_be_bytes());
+}
+
+fn set_schema(path: &Path, schema: u32) {
     let database = Database::open(path.join("keybaton.redb")).unwrap();
     let write = database.begin_write().unwrap();
-    let schema = 2u32.to_be_bytes();
+    let schema = schema.to_be_bytes();
     write.open_table(META).unwrap().insert(&b"schema"[..], schema.as_slice()).unwrap();
     write.commit().unwrap();
-    drop(database);
-    let refused = refusal(open(&path));
-    assert!(matches!(refused, OpenError::NewerSchema { found: 2, readable: 1, .. }), "{refused}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keybaton_adapters::store::BackendSource;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
@@ -29,6 +29,8 @@ pub enum Health {
     NoSync,
     /// Writes work, and so many more syncs do.
     NoSyncAfter(u32),
+    /// Writes work, and the next sync waits until it is well.
+    Held,
     /// Nothing works any more.
     Gone,
 }
@@ -36,27 +38,34 @@ pub enum Health {
 struct State {
     health: Health,
     syncs: u64,
+    /// A sync waits.
+    is_waiting: bool,
     /// What stood at an offset at the last sync, by offset.
     unsynced: BTreeMap<u64, Vec<u8>>,
 }
 
 /// The switch of one disk.
-pub struct Disk(Mutex<State>);
+pub struct Disk(Mutex<State>, Condvar);
 
 impl Disk {
     /// A disk that works.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State {
-            health: Health::Well,
-            syncs: 0,
-            unsynced: BTreeMap::new(),
-        })))
+        let state =
+            State { health: Health::Well, syncs: 0, is_waiting: false, unsynced: BTreeMap::new() };
+        Arc::new(Self(Mutex::new(state), Condvar::new()))
     }
 
     /// Makes it ill, or well again.
     pub fn set(&self, health: Health) {
         self.0.lock().health = health;
+        self.1.notify_all();
+    }
+
+    /// Returns when a sync waits on a disk that is held. Blocks.
+    pub fn wait_for_a_sync(&self) {
+        let mut state = self.0.lock();
+        self.1.wait_while(&mut state, |state| !state.is_waiting);
     }
 
     /// How often it has synced.
@@ -98,7 +107,7 @@ impl Disk {
     fn check(&self) -> io::Result<()> {
         let mut state = self.0.lock();
         match state.health {
-            Health::Well | Health::NoSync | Health::NoSyncAfter(_) => Ok(()),
+            Health::Well | Health::NoSync | Health::NoSyncAfter(_) | Health::Held => Ok(()),
             Health::FullAfter(0) => Err(io::ErrorKind::StorageFull.into()),
             Health::FullAfter(left) => {
                 state.health = Health::FullAfter(left - 1);
@@ -169,6 +178,12 @@ impl StorageBackend for DiskFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
+        if state.health == Health::Held {
+            state.is_waiting = true;
+            self.disk.1.notify_all();
+            self.disk.1.wait_while(&mut state, |state| state.health == Health::Held);
+            state.is_waiting = false;
+        }
         if let Health::NoSyncAfter(left) = state.health {
             state.health = left.checked_sub(1).map_or(Health::NoSync, Health::NoSyncAfter);
         }

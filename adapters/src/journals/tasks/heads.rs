@@ -320,10 +320,7 @@ impl Resident for Heads {
         let mut tasks = self.read_tasks(reader)?;
         let by_life: HashMap<u64, usize> =
             (0..).zip(&tasks).map(|(at, (_, head))| (head.born, at)).collect();
-        let owner = |bytes: &[u8]| {
-            let entry = EntryHead::read(bytes)?;
-            Some((entry, *by_life.get(&entry.born)?))
-        };
+        let owner = |entry: EntryHead| by_life.get(&entry.born).map(|at| (entry, *at));
         let mut last_row = 0;
         let mut compaction = Compaction::default();
         reader.each_segment(|first, segment| {
@@ -339,7 +336,11 @@ impl Resident for Heads {
             compaction.add(first, segment.rows().count());
             for (place, bytes) in segment.rows() {
                 let row = first + u64::from(place);
-                match owner(bytes) {
+                let Some(entry) = EntryHead::read(bytes) else {
+                    tracing::error!(row, "an entry of a task is unreadable; it is left alone");
+                    continue;
+                };
+                match owner(entry) {
                     Some((entry, at)) => follow(&mut tasks[at].1, row, entry),
                     None => compaction.bury(row),
                 }
@@ -354,7 +355,7 @@ impl Resident for Heads {
                         let head = &tasks[at].1;
                         entry.index < head.tail && row != head.state
                     };
-                    if owner(bytes).is_some_and(is_dead) {
+                    if EntryHead::read(bytes).and_then(owner).is_some_and(is_dead) {
                         compaction.bury(row);
                     }
                 }
