@@ -8,8 +8,6 @@
 
 use std::cell::RefCell;
 
-use chacha20poly1305::aead::AeadInOut;
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use keybaton_messages::{TenantId, wire};
 use keybaton_ports::Entropy;
 use serde::Serialize;
@@ -17,12 +15,11 @@ use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use thiserror::Error;
 
+use crate::store::cipher::{Cipher, Forged, NONCE_BYTES, TAG_BYTES};
 use crate::store::keys::Keyring;
 use crate::store::{MasterKey, Purpose, SystemEntropy};
 
 const MAGIC: [u8; 2] = *b"KE";
-const NONCE_BYTES: usize = 24;
-const TAG_BYTES: usize = 16;
 const HEAD_BYTES: usize = 2 + 2 + 4 + NONCE_BYTES;
 
 /// Associated data up to this many bytes needs no allocation: the lengths, the names, and a key of
@@ -146,11 +143,8 @@ impl Sealer {
     fn encrypt(&self, bytes: &mut Vec<u8>, start: usize, whose: Whose<'_>, place: &Place<'_>) {
         let (head, plain) = bytes.split_at_mut(start);
         let nonce = head.last_chunk::<NONCE_BYTES>().expect("the head ends with the nonce");
-        let nonce = XNonce::from(*nonce);
         let aad = self.associated(place);
-        let tag = self
-            .with_cipher(whose, |cipher| cipher.encrypt_inout_detached(&nonce, &aad, plain.into()))
-            .expect("a value is far shorter than the cipher's 256 GiB");
+        let tag = self.with_cipher(whose, |cipher| cipher.seal(nonce, &aad, plain));
         bytes.extend_from_slice(&tag);
     }
 
@@ -174,21 +168,17 @@ impl Sealer {
         if head[4..8] != self.keyring.id() {
             return Err(Broken::Key);
         }
-        let split = body.len().checked_sub(TAG_BYTES).ok_or(Broken::Foreign)?;
-        let nonce: [u8; NONCE_BYTES] = head[8..].try_into().map_err(|_| Broken::Foreign)?;
-        let tag: [u8; TAG_BYTES] = body[split..].try_into().map_err(|_| Broken::Foreign)?;
-        let mut plain = body[..split].to_vec();
+        let nonce = head.last_chunk::<NONCE_BYTES>().ok_or(Broken::Foreign)?;
+        if body.len() < TAG_BYTES {
+            return Err(Broken::Foreign);
+        }
+        let mut bytes = body.to_vec();
         let aad = self.associated(place);
-        self.with_cipher(whose, |cipher| {
-            cipher.decrypt_inout_detached(
-                &XNonce::from(nonce),
-                &aad,
-                plain.as_mut_slice().into(),
-                &tag.into(),
-            )
-        })
-        .map_err(|_| Broken::Tag)?;
-        Ok(plain)
+        let plain_bytes = self
+            .with_cipher(whose, |cipher| cipher.open(nonce, &aad, &mut bytes).map(<[u8]>::len))
+            .map_err(|Forged| Broken::Tag)?;
+        bytes.truncate(plain_bytes);
+        Ok(bytes)
     }
 
     /// Opens and decodes a value.
@@ -202,7 +192,7 @@ impl Sealer {
         wire::decode(place.schema, &plain).map_err(|error| Broken::Value(error.to_string()))
     }
 
-    fn with_cipher<T>(&self, whose: Whose<'_>, act: impl FnOnce(&XChaCha20Poly1305) -> T) -> T {
+    fn with_cipher<T>(&self, whose: Whose<'_>, act: impl FnOnce(&Cipher) -> T) -> T {
         match whose {
             Whose::Store => act(self.keyring.records()),
             Whose::Tenant(purpose, tenant) => act(&self.keyring.tenant(purpose, tenant)),

@@ -9,7 +9,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use dashmap::DashMap;
 use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use foldhash::fast::RandomState;
@@ -20,6 +19,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::limits::KEY_FILE_BYTES_MAX;
+use crate::store::cipher::Cipher;
 use crate::store::{KeyError, SystemEntropy};
 
 /// The variable that may hold the master key where no file can.
@@ -142,8 +142,8 @@ pub(crate) struct Keyring {
     master: MasterKey,
     salt: [u8; 16],
     id: [u8; 4],
-    records: XChaCha20Poly1305,
-    tenants: DashMap<(Purpose, TenantId), Arc<XChaCha20Poly1305>, RandomState>,
+    records: Cipher,
+    tenants: DashMap<(Purpose, TenantId), Arc<Cipher>, RandomState>,
 }
 
 impl Keyring {
@@ -152,7 +152,7 @@ impl Keyring {
         let records = derive(&master, &store_id, Purpose::Records.word(), "");
         Self {
             id: [id[0], id[1], id[2], id[3]],
-            records: XChaCha20Poly1305::new((&*records).into()),
+            records: Cipher::new(records),
             tenants: DashMap::default(),
             salt: store_id,
             master,
@@ -168,17 +168,17 @@ impl Keyring {
         self.id
     }
 
-    pub(crate) fn records(&self) -> &XChaCha20Poly1305 {
+    pub(crate) fn records(&self) -> &Cipher {
         &self.records
     }
 
-    pub(crate) fn tenant(&self, purpose: Purpose, tenant: &TenantId) -> Arc<XChaCha20Poly1305> {
+    pub(crate) fn tenant(&self, purpose: Purpose, tenant: &TenantId) -> Arc<Cipher> {
         let name = (purpose, tenant.clone());
         if let Some(cipher) = self.tenants.get(&name) {
             return Arc::clone(&cipher);
         }
         let key = derive(&self.master, &self.salt, purpose.word(), tenant.as_str());
-        let cipher = Arc::new(XChaCha20Poly1305::new((&*key).into()));
+        let cipher = Arc::new(Cipher::new(key));
         self.tenants.insert(name, Arc::clone(&cipher));
         cipher
     }

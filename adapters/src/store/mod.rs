@@ -14,6 +14,7 @@
 //! **Invariant:** one process at a time; the lock on the directory is the node's lease.
 
 mod backend;
+mod cipher;
 mod database;
 mod directory;
 mod entropy;
