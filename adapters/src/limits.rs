@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// Most operations that one commit of the embedded store carries. A commit is mostly two syncs, so
-/// its cost per operation has fallen to that of the rows long before. A larger batch makes those who
-/// wait for it wait longer: ten thousand tasks that hand over at the same instant are let go soonest
-/// by batches of about a thousand, each written while the next is prepared.
-pub const BATCH_OPERATIONS_MAX: usize = 1024;
+/// Most operations that one commit of the embedded store carries. With so many its two syncs cost
+/// each of them less than its row does. A larger batch makes those who wait for it wait longer: ten
+/// thousand tasks that hand over at the same instant are let go soonest by batches of two to four
+/// thousand, each written while the next is prepared.
+pub const BATCH_OPERATIONS_MAX: usize = 4096;
 
 /// Most bytes that one commit carries: it is written while everybody behind it waits, and 16 MiB
 /// take some tens of milliseconds on an ordinary disk.
@@ -20,12 +20,6 @@ pub const WRITE_QUEUE_MAX: usize = 131_072;
 /// moving its other tasks to another thread. They wait that long; two milliseconds are less than
 /// what they wait for a network, and a slower disk gets a thread.
 pub const ON_WORKER_MAX: Duration = Duration::from_millis(2);
-
-/// While another thread commits, one in so many writes that are queued gives way to that thread.
-/// Without it a burst of tasks keeps every processor busy with preparing what the writer has no
-/// processor to write. A call of the scheduler for each would cost more than it gives; for one in
-/// four it is a small part of what the write costs.
-pub const GIVE_WAY_EVERY: usize = 4;
 
 /// How often a batch is carried out again after a failed commit and a reopened database. A second
 /// failure in a row is no hiccup: the store stops, and the node ends with a clear message.

@@ -30,8 +30,8 @@ use tokio::sync::watch;
 
 use crate::blocking::blocking;
 use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, COMMIT_TRIES_MAX, FREE_BYTES_MIN, GIVE_WAY_EVERY,
-    ON_WORKER_MAX, WRITE_QUEUE_MAX,
+    BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, COMMIT_TRIES_MAX, FREE_BYTES_MIN, ON_WORKER_MAX,
+    WRITE_QUEUE_MAX,
 };
 use crate::store::database::{Database, Failure, Reader};
 use crate::store::ticket::{Job, Ticket};
@@ -155,14 +155,7 @@ impl Store {
             return false;
         }
         queue.jobs.push_back((ticket, bytes));
-        let is_led = std::mem::replace(&mut queue.is_led, true);
-        let gives_way = is_led && queue.jobs.len().is_multiple_of(GIVE_WAY_EVERY);
-        drop(queue);
-        if gives_way {
-            // The writer has work; what it may lack is a processor.
-            std::thread::yield_now();
-        }
-        !is_led
+        !std::mem::replace(&mut queue.is_led, true)
     }
 
     /// Commits a batch and delivers its answers.
