@@ -71,7 +71,7 @@ struct Started {
     n: u64,
     since_checkpoint: u64,
     /// The checkpoint that the newest row names, where it lies in a store of its own.
-    checkpoint: Option<CheckpointRef>,
+    checkpoint: Option<Box<CheckpointRef>>,
     /// The step was begun and its end is not known.
     cut: bool,
     ended_at: Option<Instant>,
@@ -111,40 +111,48 @@ impl Actor for TaskActor {
         Ok(Box::new(TaskWork { shared, key, entry, started: None, awaited: 0 }))
     }
 
-    async fn handle(
+    /// Boxed as a whole, so that an idle task does not carry the size of its busiest moment.
+    fn handle(
         &self,
         myself: ActorRef<TaskMessage>,
         message: TaskMessage,
         work: &mut Self::State,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        Box::pin(work.hear(myself, message))
+    }
+}
+
+impl TaskWork {
+    async fn hear(
+        &mut self,
+        myself: ActorRef<TaskMessage>,
+        message: TaskMessage,
     ) -> Result<(), ActorProcessingErr> {
         let is_rung = match message {
-            TaskMessage::Turn(number) if number == work.awaited => true,
-            TaskMessage::Wake if work.rest_left().is_some() => false,
+            TaskMessage::Turn(number) if number == self.awaited => true,
+            TaskMessage::Wake if self.rest_left().is_some() => false,
             TaskMessage::Turn(_) | TaskMessage::Wake => return Ok(()),
         };
-        // Boxed, so that an idle task does not carry the size of its busiest moment.
-        match Box::pin(work.turns()).await {
-            Ok(()) => match work.rest_left() {
-                None => myself.cast(TaskMessage::Turn(work.await_next())).map_err(Into::into),
+        match self.turns().await {
+            Ok(()) => match self.rest_left() {
+                None => myself.cast(TaskMessage::Turn(self.await_next())).map_err(Into::into),
                 // Whoever was woken in its rest is rung at the end of it all the same.
                 Some(_) if !is_rung => Ok(()),
                 Some(left) => {
-                    let turn = work.await_next();
-                    work.shared.rests.ring_after(left, &myself, turn);
+                    let turn = self.await_next();
+                    self.shared.rests.ring_after(left, &myself, turn);
                     Ok(())
                 }
             },
             Err(Stop::Quietly) => {
-                work.entry.leave(myself.get_id());
+                self.entry.leave(myself.get_id());
                 myself.stop(None);
                 Ok(())
             }
             Err(Stop::Broken(why)) => Err(why.into()),
         }
     }
-}
 
-impl TaskWork {
     fn await_next(&mut self) -> u64 {
         self.awaited += 1;
         self.awaited

@@ -26,7 +26,7 @@ pub struct TaskView {
     /// The version that its last step used.
     pub version: Option<Version>,
     /// What it waits for, if it does, in one line.
-    pub waits_for: Option<String>,
+    pub waits_for: Option<Box<str>>,
     /// The node stopped; the task goes on when it starts again.
     pub is_left: bool,
 }
@@ -296,7 +296,7 @@ impl TaskEntry {
     }
 
     pub(crate) fn show_waits_for(&self, what: impl Display) {
-        self.show(|view| view.waits_for = Some(what.to_string()));
+        self.show(|view| view.waits_for = Some(what.to_string().into()));
     }
 
     /// A person has looked: the task goes on. Shown at once, because the actor that parked it may

@@ -6,6 +6,11 @@ use clap::Parser;
 use keybaton_benches::figure::{Format, Report, Scale};
 use keybaton_benches::groups::GROUPS;
 use keybaton_benches::memory;
+use tikv_jemallocator::Jemalloc;
+
+/// The same as in the program that is measured.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Measures what keybaton costs, beside well-known baselines.
 #[derive(Parser)]

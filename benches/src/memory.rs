@@ -21,7 +21,7 @@ use crate::stage::{Crew, PROVIDER, Play, Scratch, TENANT, runtime};
 const MANY: usize = 20_000;
 
 /// Spawned before those before them rest: what a first step takes for a moment is used again by the
-/// next ones, and is not counted as if every idle task kept it.
+/// next ones, and is not counted as if every idle task kept it. As many are there when counting begins.
 const AT_ONCE: usize = 1000;
 
 /// Processes of which the median counts.
@@ -68,8 +68,11 @@ pub fn weigh(what: &str, mut out: impl Write) -> anyhow::Result<()> {
 
 async fn idle_task() -> anyhow::Result<f64> {
     let scratch = Scratch::new()?;
-    let mut crew = Crew::start(scratch.path(), 1, MANY + 1, STATE_BYTES, Play::Rest).await?;
+    let mut crew =
+        Crew::start(scratch.path(), 1, MANY + AT_ONCE + 1, STATE_BYTES, Play::Rest).await?;
     fill_page_cache(&crew).await?;
+    crew.add(AT_ONCE, STATE_BYTES).await?;
+    crew.all_rest().await?;
     let before = resident()?;
     for _ in 0..MANY / AT_ONCE {
         crew.add(AT_ONCE, STATE_BYTES).await?;

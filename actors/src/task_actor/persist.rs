@@ -144,7 +144,7 @@ impl Turn<'_> {
         let is_end = is_end(&state);
         self.append(Entry::State { state, at }).await?;
         if is_end && let Some(last) = self.started.checkpoint.take() {
-            self.shared.note_needless(self.key, last);
+            self.shared.note_needless(self.key, *last);
         }
         Ok(())
     }
@@ -152,10 +152,10 @@ impl Turn<'_> {
     /// A row names this checkpoint: a claim hands out no older one any more.
     fn supersede(&mut self, named: Option<CheckpointRef>) {
         if let Some(named) = named
-            && let Some(before) = self.started.checkpoint.replace(named.clone())
-            && before != named
+            && let Some(before) = self.started.checkpoint.replace(Box::new(named.clone()))
+            && *before != named
         {
-            self.shared.note_needless(self.key, before);
+            self.shared.note_needless(self.key, *before);
         }
     }
 

@@ -111,7 +111,7 @@ impl TaskWork {
             rev: row.rev,
             n,
             since_checkpoint,
-            checkpoint: checkpoint.as_ref().and_then(lying_apart),
+            checkpoint: checkpoint.as_ref().and_then(lying_apart).map(Box::new),
             cut,
             ended_at: None,
             handing_over: false,

@@ -17,8 +17,9 @@ use crate::figure::Report;
 const PAIRS: u64 = 40_000;
 const TASKS: u64 = 100_000;
 
-/// Where glibc starts to give freed memory back at once: growth leaves no holes to be counted.
-const GIVE_BACK: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "65536");
+/// Tells the allocator to give freed pages back at once: what it keeps for the next ten seconds is
+/// nobody's weight.
+const GIVE_BACK: (&str, &str) = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:0");
 
 type Node = Registry<u64, NonZeroU64>;
 

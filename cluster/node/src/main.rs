@@ -11,6 +11,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tikv_jemallocator::Jemalloc;
+
+/// A step's bytes are allocated by the thread that takes the step and freed by the one that commits
+/// it. The system's allocator makes the two wait for each other; with this one a node takes half as
+/// many steps again.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 pub(crate) fn main() -> ExitCode {
     let args = cli::Cli::parse();
