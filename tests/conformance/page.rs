@@ -45,7 +45,7 @@ const PORTS: &[Port] = &[
             ("the fakes' switches for faults", &["fakes"]),
             (
                 "the embedded store, which holds all of its ports",
-                &["store_disk", "store_opening", "store_rows"],
+                &["store_disk", "store_opening", "store_rows", "store_segments"],
             ),
             (
                 "Postgres",

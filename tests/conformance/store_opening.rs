@@ -190,11 +190,13 @@ async fn a_store_of_the_first_schema_opens_and_is_raised() {
 }
 
 fn set_schema(path: &Path, schema: u32) {
-    let database = Database::open(path.join("keybaton.redb")).unwrap();
-    let write = database.begin_write().unwrap();
+    let database = Database::open(path.join("keybaton.redb")).expect("a database");
+    let write = database.begin_write().expect("a write");
     let schema = schema.to_be_bytes();
-    write.open_table(META).unwrap().insert(&b"schema"[..], schema.as_slice()).unwrap();
-    write.commit().unwrap();
+    let mut meta = write.open_table(META).expect("a table");
+    meta.insert(&b"schema"[..], schema.as_slice()).expect("written");
+    drop(meta);
+    write.commit().expect("committed");
 }
 
 #[test]

@@ -24,6 +24,10 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A program that runs thousands of tasks should choose an allocator in which one thread frees cheaply
+//! what another one allocated, as keybaton's own program does: with glibc's a node takes a third
+//! fewer steps.
+//!
 //! **Invariant:** this crate wires and shows; it decides nothing about rotations.
 
 mod asking;
