@@ -64,7 +64,7 @@ impl Cipher {
     /// The key is wiped by its library when it is dropped.
     fn for_one_message(&self, nonce: &[u8; NONCE_BYTES]) -> (LessSafeKey, Nonce) {
         let (prefix, rest) = nonce.split_first_chunk::<PREFIX_BYTES>().expect("24 bytes");
-        let mut derived = hchacha::<R20>(&(*self.0).into(), &(*prefix).into());
+        let mut derived = hchacha::<R20>((&*self.0).into(), prefix.into());
         let key = UnboundKey::new(&CHACHA20_POLY1305, &derived).expect("a key of 32 bytes");
         derived.as_mut_slice().zeroize();
         let mut short = [0; 12];
