@@ -51,9 +51,12 @@ pub const ENTRIES_BEHIND_CHECKPOINT_MAX: u64 = 2 * ENTRIES_BEHIND_CHECKPOINT_KEP
 /// database rounds up to a power of two what does not fit its own pages, and needs some bytes of it.
 pub const SEGMENT_BYTES_MAX: usize = 32 * 1024 - 64;
 
-/// Segments that one batch writes anew, or removes, besides its own work. Most of them are about to
-/// be empty; one that is not costs about as much as ten rows.
+/// Segments that one batch writes anew, or removes, besides its own work. One that is written anew
+/// costs about as much as ten rows, so this adds a few milliseconds to a commit when much dies at once.
 pub const SEGMENTS_THINNED_PER_BATCH_MAX: usize = 256;
+
+/// Lone rows that wait to be removed. What does not fit is found again at the next start.
+pub const SEGMENTS_DUE_MAX: usize = 131_072;
 
 /// How far the stored high-water mark of the clock may lag behind, in milliseconds: store time goes
 /// back by at most this when the wall clock is set back while the node is down.

@@ -1,8 +1,9 @@
 //! Rows of many tasks that one commit wrote lie in one value: they read back, suffer apart, and go
 //! when nobody needs them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use keybaton_adapters::store::MasterKey;
@@ -12,13 +13,16 @@ use keybaton_tests::conformance::task_entries::{
     Owner, result, result_with_checkpoint, state, task,
 };
 use keybaton_tests::fakes::disk::{Disk, Health};
-use redb::{Database, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableTable, TableDefinition};
 use tempfile::TempDir;
 
 const ENTRIES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("entries");
 
 /// Values of the table of entries, each by the number of its first row.
 type Values = Vec<(u64, Vec<u8>)>;
+
+/// Something done to values by hand, and what it is called.
+type Change<T> = (&'static str, fn(&mut T));
 
 /// A store on a disk that can be held, so that a test says who is written together with whom.
 struct World {
@@ -49,7 +53,7 @@ impl World {
     async fn reopen_with(self, change: impl FnOnce(&mut Values)) -> Self {
         let Self { embedded, disk, first, path, dir } = self;
         drop((first, embedded));
-        let database = Database::open(path.join("keybaton.redb")).expect("a database");
+        let database = closed(&path.join("keybaton.redb")).await;
         let write = database.begin_write().expect("a write");
         let mut table = write.open_table(ENTRIES).expect("a table");
         let mut values: Values = table
@@ -109,6 +113,19 @@ impl World {
     }
 }
 
+/// The database, as soon as the thread that committed last has let it go.
+async fn closed(path: &Path) -> Database {
+    let free = async {
+        loop {
+            match Database::open(path) {
+                Err(DatabaseError::DatabaseAlreadyOpen) => tokio::task::yield_now().await,
+                opened => return opened.expect("a database"),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), free).await.expect("nobody has it")
+}
+
 /// The values that hold more than one row.
 fn shared(values: &mut Values) -> Vec<&mut (u64, Vec<u8>)> {
     values.iter_mut().filter(|(_, value)| value[..2] != [0, 0]).collect()
@@ -158,22 +175,59 @@ async fn rows_of_any_size_read_back() {
     }
 }
 
+/// Ways to damage one value of many rows, each with what it is called.
+fn damages() -> [Change<Vec<u8>>; 7] {
+    [
+        ("fewer rows", |value| value[1] -= 1),
+        ("more rows", |value| value[1] += 1),
+        ("a lone row", |value| value[..2].fill(0)),
+        ("an end astray", |value| value[5] ^= 1),
+        ("an end far away", |value| value[2] ^= 0x80),
+        ("cut short", |value| value.truncate(value.len() - 1)),
+        ("one byte more", |value| value.push(0)),
+    ]
+}
+
+/// Claims ten tasks that have these entries. Tells how many are corrupt.
+async fn corrupt(world: &World, entries: &[Entry], what: &str) -> usize {
+    let mut corrupt = 0;
+    for number in 0..10 {
+        match world.embedded.tasks.claim(&task(&format!("t-{number}"))).await {
+            Ok(claimed) => assert_eq!(claimed.entries, entries, "{what}"),
+            Err(TaskError::Corrupt(_)) => corrupt += 1,
+            Err(error) => panic!("{what}: {error}"),
+        }
+    }
+    corrupt
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_value_that_was_changed_makes_its_tasks_corrupt_and_no_other() {
-    type Change = fn(&mut Values);
-    let changes: [(&str, Change); 9] = [
-        ("fewer rows", |values| shared(values)[0].1[1] -= 1),
-        ("more rows", |values| shared(values)[0].1[1] += 1),
-        ("a lone row", |values| shared(values)[0].1[..2].fill(0)),
-        ("an end astray", |values| shared(values)[0].1[5] ^= 1),
-        ("an end far away", |values| shared(values)[0].1[2] ^= 0x80),
+async fn a_value_that_was_damaged_makes_its_tasks_corrupt_and_no_other() {
+    for ((what, damage), which) in damages().into_iter().flat_map(|it| [(it, 0), (it, 2)]) {
+        let mut world = World::new().await;
+        let mut owners = world.owners("t", 10).await;
+        for n in 0..3 {
+            world.append_together(&mut owners, &result(n)).await;
+        }
+        let mut other = Owner::claim(&world.embedded.tasks, &task("other")).await;
+        other.append_all((0..3).map(result)).await;
+        drop((owners, other));
+        let world = world.reopen_with(|values| damage(&mut shared(values)[which].1)).await;
+        let written: Vec<_> = (0..3).map(result).collect();
+        assert!(corrupt(&world, &written, what).await > 0, "{what} of value {which}");
+        let other = world.embedded.tasks.claim(&task("other")).await.expect("untouched");
+        assert_eq!(other.entries, written, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_lie_in_another_place_make_their_tasks_corrupt() {
+    let changes: [Change<Values>; 2] = [
         ("a row gone", |values| {
             let value = &mut shared(values)[0].1;
             let begin = value[2..6].to_vec();
             value[6..10].copy_from_slice(&begin);
         }),
-        ("cut short", |values| shared(values)[0].1.truncate(200)),
-        ("one byte more", |values| shared(values)[0].1.push(0)),
         ("another value", |values| {
             let other = shared(values)[1].1.clone();
             shared(values)[0].1 = other;
@@ -185,23 +239,45 @@ async fn a_value_that_was_changed_makes_its_tasks_corrupt_and_no_other() {
         for n in 0..3 {
             world.append_together(&mut owners, &result(n)).await;
         }
-        let mut other = Owner::claim(&world.embedded.tasks, &task("other")).await;
-        other.append_all((0..3).map(result)).await;
-        drop((owners, other));
+        drop(owners);
         let world = world.reopen_with(change).await;
-        let mut corrupt = 0;
-        for number in 0..10 {
-            match world.embedded.tasks.claim(&task(&format!("t-{number}"))).await {
-                Ok(claimed) => {
-                    assert_eq!(claimed.entries, (0..3).map(result).collect::<Vec<_>>(), "{what}");
-                }
-                Err(TaskError::Corrupt(_)) => corrupt += 1,
-                Err(error) => panic!("{what}: {error}"),
-            }
+        let written: Vec<_> = (0..3).map(result).collect();
+        assert!(corrupt(&world, &written, what).await > 0, "{what}");
+    }
+}
+
+/// Whoever has a copy of what was damaged can put it back: nothing else was given up meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_takes_nothing_with_it() {
+    for (what, damage) in damages() {
+        let mut world = World::new().await;
+        let mut owners = world.owners("t", 10).await;
+        world.append_together(&mut owners, &result_with_checkpoint(0, b"state")).await;
+        for n in 1..5 {
+            world.append_together(&mut owners, &result(n)).await;
         }
-        assert!(corrupt > 0, "{what}");
-        let other = world.embedded.tasks.claim(&task("other")).await.expect("untouched");
-        assert_eq!(other.entries, (0..3).map(result).collect::<Vec<_>>(), "{what}");
+        drop(owners);
+        let mut intact = Vec::new();
+        let damaging = |values: &mut Values| {
+            let value = &mut shared(values)[2].1;
+            intact.clone_from(value);
+            damage(value);
+        };
+        let mut world = world.reopen_with(damaging).await;
+        world.commit(3).await;
+        let written: Vec<_> = (1..5).map(result).collect();
+        assert!(corrupt(&world, &written, what).await > 0, "{what}");
+        let damaged = |value: &Vec<u8>| {
+            let mut damaged = intact.clone();
+            damage(&mut damaged);
+            damaged == *value
+        };
+        let mending = |values: &mut Values| {
+            let found = values.iter_mut().find(|(_, value)| damaged(value));
+            found.expect("what was damaged is left alone").1.clone_from(&intact);
+        };
+        let world = world.reopen_with(mending).await;
+        assert_eq!(corrupt(&world, &written, what).await, 0, "{what}");
     }
 }
 

@@ -42,4 +42,5 @@ pub(crate) use identity::{Founding, recognise};
 pub(crate) use keys::Purpose;
 pub(crate) use meta::{Identity, identify, is_time_stale, write_time};
 pub(crate) use rows::{ENTRIES_NAME, RowKey, Rows, Table, Tables};
+pub(crate) use segments::Segment;
 pub(crate) use writer::{Resident, Store, Work};

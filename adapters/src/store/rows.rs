@@ -359,18 +359,18 @@ impl Reader {
         Ok(self.transaction.list_tables()?.next().is_none())
     }
 
-    /// Shows every segment of entries in order, with the number of its first row. `None` for bytes
-    /// that are none.
+    /// Shows every segment of entries in order, with the number of its first row; or bytes that are
+    /// none.
     pub(crate) fn each_segment(
         &mut self,
-        mut see: impl FnMut(u64, Option<Segment<'_>>),
+        mut see: impl FnMut(u64, Result<Segment<'_>, &[u8]>),
     ) -> Result<(), Fault> {
         let Some(entries) = self.entries()? else {
             return Ok(());
         };
         for row in entries.iter()? {
             let (first, value) = row?;
-            see(first.value(), Segment::read(value.value()));
+            see(first.value(), Segment::read(value.value()).ok_or(value.value()));
         }
         Ok(())
     }

@@ -82,8 +82,9 @@ fn end(end: &[u8; END_BYTES]) -> usize {
 }
 
 fn range(ends: &[[u8; END_BYTES]], place: usize) -> Option<Range<usize>> {
+    let after = end(ends.get(place)?);
     let begin = place.checked_sub(1).map_or(0, |before| end(&ends[before]));
-    Some(begin..end(ends.get(place)?))
+    Some(begin..after)
 }
 
 /// Rows that will be one value.
@@ -172,12 +173,25 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn any_bytes_are_read_or_refused(
+            bytes in prop::collection::vec(any::<u8>(), 0..80),
+            beyond in 0u16..1000,
+        ) {
             if let Some(segment) = Segment::read(&bytes) {
                 let seen: usize = segment.rows().map(|(_, row)| row.len()).sum();
                 prop_assert!(seen <= bytes.len());
-                prop_assert_eq!(segment.row(segment.places()), None);
+                prop_assert_eq!(segment.row(segment.places() + beyond), None);
             }
+        }
+
+        #[test]
+        fn there_is_nothing_beyond_the_last_row(
+            rows in prop::collection::vec(a_row(), 1..40),
+            beyond in 0u16..1000,
+        ) {
+            let bytes = filled(&rows);
+            let segment = Segment::read(&bytes).expect("a segment");
+            prop_assert_eq!(segment.row(segment.places() + beyond), None);
         }
 
         #[test]

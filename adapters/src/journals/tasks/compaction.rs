@@ -1,8 +1,8 @@
 //! Which rows nobody needs any more, and which segments are worth being written anew without them.
 //!
-//! A row that dies stays where it is until three quarters of its segment are dead; the segment is then
-//! written anew with the others, or removed with the last. So rows that live on are written a
-//! third more often than once, and what is dead is at most three times what lives.
+//! A row that dies stays where it is until three quarters of its segment's rows are dead; the segment
+//! is then written anew with the others, or removed with the last. A row that was written alone goes
+//! as soon as it is dead, and nothing is remembered of it before.
 //!
 //! **Invariant:** what a batch does to segments counts when it is committed, not before. What dies
 //! meanwhile is not lost.
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 
-use crate::limits::SEGMENTS_THINNED_PER_BATCH_MAX;
+use crate::limits::{SEGMENTS_DUE_MAX, SEGMENTS_THINNED_PER_BATCH_MAX};
 use crate::store::{Fault, Tables};
 
 /// A segment is due when its dead rows are this many times those that live.
@@ -20,14 +20,21 @@ const DEAD_FOR_EACH_ALIVE: usize = 3;
 /// All segments of the entries, each by the number of its first row.
 #[derive(Default)]
 pub(super) struct Compaction {
-    /// How many rows are in each.
-    rows: BTreeMap<u64, usize>,
-    /// The places of those among them that nobody needs.
+    segments: BTreeMap<u64, Stored>,
+    /// The places of the rows in each that nobody needs.
     dead: HashMap<u64, Vec<u16>, RandomState>,
-    /// Each segment that is due, once.
+    /// Segments and lone rows that are due, oldest first. Each segment once.
     due: VecDeque<u64>,
     /// What the present batch does to the first of the due.
     under_way: Vec<Thinned>,
+}
+
+/// A segment of more than one row, as it is stored.
+struct Stored {
+    /// Rows that are in it.
+    rows: usize,
+    /// Numbers that it takes up.
+    places: u16,
 }
 
 /// A segment that a batch has thinned.
@@ -40,17 +47,24 @@ struct Thinned {
 }
 
 impl Compaction {
-    /// A segment was written.
-    pub(super) fn add(&mut self, first: u64, rows: usize) {
-        self.rows.insert(first, rows);
+    /// A segment was written, or found.
+    pub(super) fn add(&mut self, first: u64, rows: usize, places: u16) {
+        if places > 1 {
+            self.segments.insert(first, Stored { rows, places });
+        }
     }
 
     /// Nobody needs this row any more.
     pub(super) fn bury(&mut self, row: u64) {
-        let Some((&first, &rows)) = self.rows.range(..=row).next_back() else {
-            return;
-        };
-        let Ok(place) = u16::try_from(row - first) else {
+        let home = self.segments.range(..=row).next_back().and_then(|(first, stored)| {
+            let place = u16::try_from(row - first).ok()?;
+            (place < stored.places).then_some((*first, place, stored.rows))
+        });
+        let Some((first, place, rows)) = home else {
+            // A lone row; what is not noted here is found again at the next start.
+            if self.due.len() < SEGMENTS_DUE_MAX {
+                self.due.push_back(row);
+            }
             return;
         };
         let dead = self.dead.entry(first).or_default();
@@ -68,7 +82,7 @@ impl Compaction {
     pub(super) fn thin(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault> {
         self.under_way.clear();
         for &first in self.due.iter().take(SEGMENTS_THINNED_PER_BATCH_MAX) {
-            let dead = self.dead.get(&first).map_or(&[][..], Vec::as_slice);
+            let dead = self.dead.get(&first).map_or(&[0][..], Vec::as_slice);
             let left = tables.thin_segment(first, dead)?;
             self.under_way.push(Thinned { first, gone: dead.len(), left });
         }
@@ -85,11 +99,13 @@ impl Compaction {
 
     fn forget(&mut self, Thinned { first, gone, left }: &Thinned) {
         if *left == 0 {
-            self.rows.remove(first);
+            self.segments.remove(first);
             self.dead.remove(first);
             return;
         }
-        self.rows.insert(*first, *left);
+        if let Some(stored) = self.segments.get_mut(first) {
+            stored.rows = *left;
+        }
         let dead = self.dead.remove(first).unwrap_or_default().split_off(*gone);
         if is_due(*left, dead.len()) {
             self.due.push_back(*first);

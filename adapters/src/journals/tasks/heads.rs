@@ -1,4 +1,4 @@
-//! Where each task stands, in memory: some 150 bytes a task, rebuilt at start by one walk over the
+//! Where each task stands, in memory: some 150 bytes a task, rebuilt at start by walking over the
 //! rows' heads.
 //!
 //! **Invariant:** what others read is committed; what a batch changes stays apart until it is.
@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::journals::tasks::compaction::Compaction;
 use crate::journals::tasks::rows::{EntryHead, Kind, clear_number, is_claim};
-use crate::store::{Fault, Reader, Resident, RowKey, Rows, Sealer, Table, Tables};
+use crate::store::{Fault, Reader, Resident, RowKey, Rows, Sealer, Segment, Table, Tables};
 
 /// Where one task stands. Row numbers start at 1; 0 is no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +182,7 @@ impl Batch {
         }
         self.compaction.committed();
         for (first, rows) in self.written.drain(..) {
-            self.compaction.add(first, usize::from(rows));
+            self.compaction.add(first, usize::from(rows), rows);
         }
         (changed, std::mem::take(&mut self.forgotten))
     }
@@ -301,8 +301,9 @@ impl Heads {
 
 impl Resident for Heads {
     fn before_commit(&self, tables: &mut Tables<'_>) -> Result<(), Fault> {
+        let written = tables.end_segments()?;
         let mut batch = self.batch.lock();
-        batch.written = tables.end_segments()?;
+        batch.written = written;
         batch.compaction.thin(tables)
     }
 
@@ -318,42 +319,45 @@ impl Resident for Heads {
 
     fn reload(&self, reader: &mut Reader) -> Result<(), Fault> {
         let mut tasks = self.read_tasks(reader)?;
-        let by_life: HashMap<u64, usize> =
-            (0..).zip(&tasks).map(|(at, (_, head))| (head.born, at)).collect();
+        let by_life: Lives = (0..).zip(&tasks).map(|(at, (_, head))| (head.born, at)).collect();
         let owner = |entry: EntryHead| by_life.get(&entry.born).map(|at| (entry, *at));
         let mut last_row = 0;
         let mut compaction = Compaction::default();
         reader.each_segment(|first, segment| {
-            let Some(segment) = segment else {
-                tracing::error!(
-                    row = first,
-                    "entries of tasks are unreadable; they are left alone"
-                );
-                last_row = first;
-                return;
+            let segment = match segment {
+                Ok(segment) => segment,
+                Err(bytes) => {
+                    tracing::error!(
+                        row = first,
+                        "rows of tasks are unreadable; they are left alone"
+                    );
+                    break_tasks_in(bytes, &by_life, &mut tasks);
+                    last_row = first;
+                    return;
+                }
             };
-            last_row = first + u64::from(segment.places()) - 1;
-            compaction.add(first, segment.rows().count());
+            last_row = first.saturating_add(u64::from(segment.places()) - 1);
+            compaction.add(first, segment.rows().count(), segment.places());
             for (place, bytes) in segment.rows() {
                 let row = first + u64::from(place);
-                let Some(entry) = EntryHead::read(bytes) else {
-                    tracing::error!(row, "an entry of a task is unreadable; it is left alone");
-                    continue;
-                };
-                match owner(entry) {
-                    Some((entry, at)) => follow(&mut tasks[at].1, row, entry),
-                    None => compaction.bury(row),
+                if let Some((entry, at)) = EntryHead::read(bytes).and_then(owner) {
+                    follow(&mut tasks[at].1, row, entry);
+                } else if break_tasks_in(bytes, &by_life, &mut tasks) {
+                    tracing::error!(row, "a row of a task is unreadable; it is left alone");
+                } else {
+                    compaction.bury(row);
                 }
             }
         })?;
+        tasks.iter_mut().for_each(|(_, head)| check_gap(head));
         if tasks.iter().any(|(_, head)| head.tail > 0) {
             // Rows before a gap were dead already, among others that were not.
             reader.each_segment(|first, segment| {
-                for (place, bytes) in segment.iter().flat_map(|segment| segment.rows()) {
+                for (place, bytes) in segment.iter().flat_map(Segment::rows) {
                     let row = first + u64::from(place);
                     let is_dead = |(entry, at): (EntryHead, usize)| {
                         let head = &tasks[at].1;
-                        entry.index < head.tail && row != head.state
+                        head.mark != Mark::Broken && entry.index < head.tail && row != head.state
                     };
                     if EntryHead::read(bytes).and_then(owner).is_some_and(is_dead) {
                         compaction.bury(row);
@@ -366,9 +370,30 @@ impl Resident for Heads {
     }
 }
 
+/// Where a task is among those that a start reads, by the number of its life.
+type Lives = HashMap<u64, usize, RandomState>;
+
+/// Tasks that unreadable bytes name have lost a row; says whether there are any. The number of a task's life is random and stands
+/// readable in each of its rows, so that it is found wherever the damage is.
+fn break_tasks_in(bytes: &[u8], by_life: &Lives, tasks: &mut [(TaskKey, Head)]) -> bool {
+    let lives = bytes.array_windows().map(|window| u64::from_be_bytes(*window));
+    let named: Vec<usize> = lives.filter_map(|life| by_life.get(&life).copied()).collect();
+    named.iter().for_each(|at| tasks[*at].1.mark = Mark::Broken);
+    !named.is_empty()
+}
+
+/// A task goes on from its newest checkpoint, or from its first entry: a gap behind that is damage.
+/// Nothing of such a task is given up.
+fn check_gap(head: &mut Head) {
+    let is_needed = head.checkpoint == 0 || head.tail > head.checkpoint_index;
+    if head.tail > 0 && is_needed {
+        head.mark = Mark::Broken;
+    }
+}
+
 /// Takes the next row of a task while walking all of them in order. Rows are pruned oldest first,
 /// except the one that tells the state; what stands before a gap is therefore not needed, unless
-/// the gap is behind the newest checkpoint, which the next claim notices.
+/// the gap is behind the newest checkpoint ([`check_gap`]).
 fn follow(head: &mut Head, row: u64, entry: EntryHead) {
     let is_broken = head.mark == Mark::Broken || entry.index < head.rev || entry.epoch > head.epoch;
     if entry.index > head.rev {

@@ -82,17 +82,18 @@ impl RedbTaskJournal {
         Ok(entries)
     }
 
-    /// The numbers of the rows that hold the entries from index `from` on, oldest first.
+    /// The numbers of the rows that hold the entries from index `from` on, oldest first; those behind
+    /// the last hole in them.
     pub(super) fn rows_from(&self, head: &Head, from: u64) -> Result<Vec<u64>, TaskError> {
         let rows = self.store.read(|reader| {
             let mut rows = Vec::new();
             let mut row = head.last;
-            for _ in from..head.rev {
+            for index in (from..head.rev).rev() {
+                let Some(next) = before(reader, head.born, index, row)? else {
+                    break;
+                };
                 rows.push(row);
-                match before(reader, head.born, row)? {
-                    Some(next) => row = next,
-                    None => break,
-                }
+                row = next;
             }
             rows.reverse();
             Ok(rows)
@@ -134,8 +135,11 @@ impl RedbTaskJournal {
         let Ok(mut rows) = self.rows_from(&head, head.tail) else {
             return;
         };
-        let gone = usize::try_from(tail - head.tail).unwrap_or(usize::MAX);
-        rows.truncate(gone);
+        // Somebody else prunes them already, or they are damaged.
+        if rows.len() as u64 != head.rev - head.tail {
+            return;
+        }
+        rows.truncate(usize::try_from(tail - head.tail).unwrap_or(usize::MAX));
         rows.retain(|row| *row != head.state);
         self.heads.cut_tail(place, head.born, tail);
         self.heads.bury(rows);
@@ -169,9 +173,16 @@ impl RedbTaskJournal {
     }
 }
 
-fn before(reader: &mut Reader, born: u64, row: u64) -> Result<Option<u64>, crate::store::Fault> {
+/// Where the entry before this one lies, if this row holds entry `index` of this life.
+fn before(
+    reader: &mut Reader,
+    born: u64,
+    index: u64,
+    row: u64,
+) -> Result<Option<u64>, crate::store::Fault> {
     let found = reader.entry(row, |bytes| {
-        let is_ours = EntryHead::read(bytes).is_some_and(|head| head.born == born);
+        let head = EntryHead::read(bytes);
+        let is_ours = head.is_some_and(|head| (head.born, head.index) == (born, index));
         is_ours.then(|| pointer_of(bytes)).flatten()
     })?;
     Ok(found.flatten())
