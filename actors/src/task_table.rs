@@ -25,7 +25,7 @@ pub struct TaskView {
     pub step: u64,
     /// The version that its last step used.
     pub version: Option<Version>,
-    /// What it waits for, if it does, in one line.
+    /// What it waits for, if it does, in one line. No longer than it must be: every task has one.
     pub waits_for: Option<Box<str>>,
     /// The node stopped; the task goes on when it starts again.
     pub is_left: bool,

@@ -19,6 +19,9 @@ type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 type Spoil = fn(&mut Rows);
 
+/// Values of the table of entries, each by the number of its first row.
+pub(crate) type Values = Vec<(u64, Vec<u8>)>;
+
 const ENTRIES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("entries");
 
 fn open(path: &Path) -> Embedded {
@@ -73,20 +76,25 @@ fn tamper(path: &Path, table: &'static str, change: impl FnOnce(&mut Rows)) {
     write.commit().expect("committed");
 }
 
-fn tamper_entries(path: &Path, change: impl FnOnce(&mut Vec<(u64, Vec<u8>)>)) {
+fn tamper_entries(path: &Path, change: impl FnOnce(&mut Values)) {
     let database = Database::open(path.join("keybaton.redb")).expect("a database");
+    rewrite_entries(&database, change);
+}
+
+/// Changes the values of the table of entries by hand.
+pub(crate) fn rewrite_entries(database: &Database, change: impl FnOnce(&mut Values)) {
     let write = database.begin_write().expect("a write");
     let mut open = write.open_table(ENTRIES).expect("a table");
-    let mut rows: Vec<_> = open
+    let mut values: Values = open
         .iter()
-        .expect("rows")
+        .expect("values")
         .map(|row| row.map(|(key, value)| (key.value(), value.value().to_vec())))
         .collect::<Result<_, _>>()
-        .expect("rows");
-    change(&mut rows);
+        .expect("values");
+    change(&mut values);
     open.retain(|_, _| false).expect("emptied");
-    for (key, value) in &rows {
-        open.insert(*key, value.as_slice()).expect("inserted");
+    for (first, value) in &values {
+        open.insert(first, value.as_slice()).expect("inserted");
     }
     drop(open);
     write.commit().expect("committed");
@@ -213,7 +221,7 @@ async fn a_secret_that_was_changed_or_moved_is_never_handed_out() {
 
 #[tokio::test]
 async fn an_entry_that_was_changed_moved_or_lost_makes_its_task_corrupt_and_no_other() {
-    type Change = fn(&mut Vec<(u64, Vec<u8>)>);
+    type Change = fn(&mut Values);
     let changes: [(&str, Change); 6] = [
         ("a flipped bit", |rows| rows[1].1[90] ^= 1),
         ("another index", |rows| rows[1].1[7] = 3),

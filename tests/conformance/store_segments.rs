@@ -13,13 +13,10 @@ use keybaton_tests::conformance::task_entries::{
     Owner, result, result_with_checkpoint, state, task,
 };
 use keybaton_tests::fakes::disk::{Disk, Health};
-use redb::{Database, DatabaseError, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError};
 use tempfile::TempDir;
 
-const ENTRIES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("entries");
-
-/// Values of the table of entries, each by the number of its first row.
-type Values = Vec<(u64, Vec<u8>)>;
+use crate::store_rows::{Values, rewrite_entries};
 
 /// Something done to values by hand, and what it is called.
 type Change<T> = (&'static str, fn(&mut T));
@@ -54,21 +51,7 @@ impl World {
         let Self { embedded, disk, first, path, dir } = self;
         drop((first, embedded));
         let database = closed(&path.join("keybaton.redb")).await;
-        let write = database.begin_write().expect("a write");
-        let mut table = write.open_table(ENTRIES).expect("a table");
-        let mut values: Values = table
-            .iter()
-            .expect("values")
-            .map(|row| row.map(|(key, value)| (key.value(), value.value().to_vec())))
-            .collect::<Result<_, _>>()
-            .expect("values");
-        change(&mut values);
-        table.retain(|_, _| false).expect("emptied");
-        for (first, value) in &values {
-            table.insert(first, value.as_slice()).expect("inserted");
-        }
-        drop(table);
-        write.commit().expect("committed");
+        rewrite_entries(&database, change);
         drop(database);
         Self::open(dir, path, disk).await
     }

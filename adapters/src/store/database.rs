@@ -90,6 +90,7 @@ impl Database {
         transaction.set_durability(Durability::Immediate).map_err(|e| before(e.into()))?;
         let mut tables = Tables::new(&transaction);
         let answer = act(&mut tables).map_err(before)?;
+        // Whoever keeps books of segments has ended them already; a row is written in any case.
         tables.end_segments().map_err(before)?;
         let is_changed = tables.is_changed();
         drop(tables);

@@ -82,6 +82,7 @@ impl Compaction {
     pub(super) fn thin(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault> {
         self.under_way.clear();
         for &first in self.due.iter().take(SEGMENTS_THINNED_PER_BATCH_MAX) {
+            // Of a lone row nothing is noted; it has the first place and no other.
             let dead = self.dead.get(&first).map_or(&[0][..], Vec::as_slice);
             let left = tables.thin_segment(first, dead)?;
             self.under_way.push(Thinned { first, gone: dead.len(), left });
