@@ -178,15 +178,22 @@ fn answer(kind: &str, asked: Asked<'_>, bytes: &[u8]) -> String {
             format!("listed {:?}", keys.iter().take(3).map(|key| is_ours(&key)).collect::<Vec<_>>())
         }
         Taken::Refused(refusal) => {
-            demand_tame(&refusal.to_string());
-            assert!(!refusal.to_string().contains("canary"), "a refusal repeats the body");
-            refusal.to_string()
+            let said = refusal.to_string();
+            demand_tame(&said);
+            assert!(!repeats_a_key(&said), "a refusal repeats a key");
+            said
         }
         other => format!("{other:?}"),
     };
     let is_success = (200..300).contains(&status);
     assert!(is_success || !matches!(taken, Taken::Made(_) | Taken::Listed(_)), "{status}");
     format!("{status} {outcome}")
+}
+
+/// Is a piece of the corpus' keys in it? Their letters alone are none: they may have become the
+/// vendor's code for the error, which is repeated, and no key is made of letters alone.
+fn repeats_a_key(said: &str) -> bool {
+    said.contains("-canary") || said.contains("canary-")
 }
 
 fn head_and_body(bytes: &[u8]) -> (&str, &[u8]) {

@@ -52,18 +52,24 @@ pub fn weigh(what: &str, mut out: impl Write) -> anyhow::Result<()> {
             bytes
         }
         // Both parts of a membership: the handle belongs to the task, the rest to the registry.
-        "handle" => f64::from(u32::try_from(handle_size())?),
-        "holder" => weigh_holders(1)? - handle_size() as f64,
-        "sparse_holder" => weigh_holders(PAIRS)? - handle_size() as f64,
+        "handle" => weigh_handles()?,
+        "holder" => weigh_holders(1)? - ask("handle")?,
+        "sparse_holder" => weigh_holders(PAIRS)? - ask("handle")?,
         _ => bail!("nothing is called {what}, ask for idle_pair, handle, holder or sparse_holder"),
     };
     writeln!(out, "{bytes}")?;
     Ok(())
 }
 
-/// What a handle takes on the heap, in the steps in which glibc gives memory.
-fn handle_size() -> usize {
-    (Member::<NonZeroU64>::HEAP_BYTES + size_of::<usize>()).next_multiple_of(16)
+/// What a handle takes on the heap: as many pieces of its size, as the allocator gives them.
+fn weigh_handles() -> anyhow::Result<f64> {
+    let mut handles = Vec::with_capacity(usize::try_from(TASKS)?);
+    handles.resize_with(handles.capacity(), || black_box(None));
+    let before = resident()?;
+    handles.fill_with(|| Some(Box::new([1u8; Member::<NonZeroU64>::HEAP_BYTES])));
+    let bytes = (resident()? - before) / TASKS as f64;
+    drop(black_box(handles));
+    Ok(bytes)
 }
 
 fn weigh_holders(pairs: u64) -> anyhow::Result<f64> {
@@ -72,8 +78,8 @@ fn weigh_holders(pairs: u64) -> anyhow::Result<f64> {
     let mut leases = Vec::with_capacity(usize::try_from(TASKS)?);
     // The vectors belong to the tasks: written once, so that they are resident before.
     let before = {
-        members.resize_with(members.capacity(), || None);
-        leases.resize_with(leases.capacity(), || None);
+        members.resize_with(members.capacity(), || black_box(None));
+        leases.resize_with(leases.capacity(), || black_box(None));
         resident()?
     };
     for task in 0..TASKS {
