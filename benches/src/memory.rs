@@ -14,7 +14,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use crate::figure::Report;
 use crate::race::median;
 use crate::registry;
-use crate::registry::memory::{ask, resident};
+use crate::registry::memory::{PAGES_GO_BACK, ask, resident};
 use crate::stage::{Crew, PROVIDER, Play, Scratch, TENANT, runtime};
 
 /// Counted, of each.
@@ -47,8 +47,9 @@ pub fn run(report: &mut Report) -> anyhow::Result<()> {
 
 /// The median of some processes: how an allocator's holes lie differs by some percent.
 fn weighed(what: &str) -> anyhow::Result<f64> {
-    let weights: Vec<_> =
-        std::iter::repeat_with(|| ask(what)).take(PROCESSES).collect::<Result<_, _>>()?;
+    let weights: Vec<_> = std::iter::repeat_with(|| ask(what, PAGES_GO_BACK))
+        .take(PROCESSES)
+        .collect::<Result<_, _>>()?;
     Ok(median(weights.into_iter()))
 }
 

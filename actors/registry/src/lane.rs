@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use crate::limits::SLOTS_MAX;
 use crate::sync::{AtomicU32, AtomicU64, Handover, Ordering};
 
 const FREE: u32 = u32::MAX;
@@ -77,23 +78,47 @@ impl Notice {
     }
 }
 
-/// One place for a slot.
-pub(crate) struct Lane {
-    label: AtomicU64,
-    /// Stripes that still hold leases, or one of the states above.
-    pending: AtomicU32,
-    notice: Handover<Notice>,
+/// All places for slots of one pair.
+///
+/// Side by side, not one after the other: a count is half as wide as a label, and the gaps behind
+/// six of them would be a tenth of an idle pair.
+pub(crate) struct Lanes {
+    labels: [AtomicU64; SLOTS_MAX],
+    pending: [AtomicU32; SLOTS_MAX],
+    notices: [Handover<Notice>; SLOTS_MAX],
 }
 
-impl Lane {
+impl Lanes {
     pub(crate) fn new() -> Self {
         Self {
-            label: AtomicU64::new(Label::NONE.word()),
-            pending: AtomicU32::new(FREE),
-            notice: Handover::new(),
+            labels: std::array::from_fn(|_| AtomicU64::new(Label::NONE.word())),
+            pending: std::array::from_fn(|_| AtomicU32::new(FREE)),
+            notices: std::array::from_fn(|_| Handover::new()),
         }
     }
 
+    /// The place with this index, if there is one.
+    pub(crate) fn get(&self, index: usize) -> Option<Lane<'_>> {
+        let (label, pending) = (self.labels.get(index)?, self.pending.get(index)?);
+        Some(Lane { label, pending, notice: self.notices.get(index)? })
+    }
+
+    /// Every place, with its index.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (usize, Lane<'_>)> {
+        (0..SLOTS_MAX).filter_map(|index| Some((index, self.get(index)?)))
+    }
+}
+
+/// One place for a slot.
+#[derive(Clone, Copy)]
+pub(crate) struct Lane<'a> {
+    label: &'a AtomicU64,
+    /// Stripes that still hold leases, or one of the states above.
+    pending: &'a AtomicU32,
+    notice: &'a Handover<Notice>,
+}
+
+impl Lane<'_> {
     /// The label of the slot that is, or was last, in this lane.
     pub(crate) fn label(&self) -> Label {
         // Relaxed: a holder got it with the word it acquired, all others hold the pair's lock.

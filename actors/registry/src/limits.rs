@@ -31,10 +31,11 @@ pub const LEASES_PER_MEMBER_MAX: u64 = (1 << SEAT_BITS) - 1;
 /// rare, a third one a sign of a fault.
 pub(crate) const SWITCHES_MAX: usize = 4;
 
-/// Stripes in one block of memory, at most: 4 KiB. Blocks double up to here, so that a pair with
-/// one task pays for one stripe and a pair with 100 000 tasks has few blocks.
+/// Stripes in one block of memory, at most: 4 KiB with the line of its own counts. Blocks double up
+/// to here, so that a pair with one task pays for one stripe and a pair with 100 000 tasks has few
+/// blocks. With that line every block is a power of two, which is what allocators give.
 #[cfg(not(loom))]
-pub(crate) const BLOCK_STRIPES_MAX: usize = 64;
+pub(crate) const BLOCK_STRIPES_MAX: usize = 63;
 /// Two stripes in one block let loom mistake one for the other.
 #[cfg(loom)]
 pub(crate) const BLOCK_STRIPES_MAX: usize = 2;

@@ -13,7 +13,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use crate::lane::{Label, Lane, Notice, Stage};
+use crate::lane::{Label, Lane, Lanes, Notice, Stage};
 use crate::limits::SLOTS_MAX;
 use crate::member::Member;
 use crate::refusal::PublishRefusal;
@@ -64,7 +64,7 @@ pub struct Pair<N> {
     turn: AtomicU64,
     #[cfg(not(loom))]
     turned: event_listener::Event,
-    lanes: [Lane; SLOTS_MAX],
+    lanes: Lanes,
     /// None while there is no member: an idle pair has no stripes.
     roster: Mutex<Option<Box<Roster<N>>>>,
 }
@@ -78,7 +78,7 @@ impl<N> Pair<N> {
             turn: AtomicU64::new(0),
             #[cfg(not(loom))]
             turned: event_listener::Event::new(),
-            lanes: std::array::from_fn(|_| Lane::new()),
+            lanes: Lanes::new(),
             roster: Mutex::new(None),
         }
     }
@@ -145,7 +145,7 @@ impl<N> Pair<N> {
             match lane.stage() {
                 Stage::Open => {
                     was_open = true;
-                    if self.close_lane(&roster, index, Arc::clone(&notice)) {
+                    if self.close_lane(&roster, (index, lane), Arc::clone(&notice)) {
                         emptied = Some(lane);
                     }
                     self.advance();
@@ -206,8 +206,7 @@ impl<N> Pair<N> {
     #[must_use]
     pub fn slots(&self) -> Vec<Slot> {
         let roster = self.lock();
-        let mut slots: Vec<Slot> = (0..)
-            .zip(&self.lanes)
+        let mut slots: Vec<Slot> = (self.lanes.each())
             .filter_map(|(index, lane)| {
                 let state = match lane.stage() {
                     Stage::Free => return None,
@@ -227,15 +226,16 @@ impl<N> Pair<N> {
     /// Takes drained slots off the list. Publishing does so by itself when it needs the place.
     pub fn forget_drained(&self) {
         let _roster = self.lock();
-        self.lanes.iter().filter(|lane| lane.stage() == Stage::Drained).for_each(Lane::free);
+        let drained = self.lanes.each().filter(|(_, lane)| lane.stage() == Stage::Drained);
+        drained.for_each(|(_, lane)| lane.free());
     }
 
     /// Is there neither a member nor a slot that is open or draining?
     #[cfg(not(loom))]
     pub(crate) fn is_unused(&self) -> bool {
         let roster = self.lock();
-        let is_idle = |lane: &Lane| matches!(lane.stage(), Stage::Free | Stage::Drained);
-        roster.is_none() && self.lanes.iter().all(is_idle)
+        let is_idle = |lane: Lane<'_>| matches!(lane.stage(), Stage::Free | Stage::Drained);
+        roster.is_none() && self.lanes.each().all(|(_, lane)| is_idle(lane))
     }
 
     /// Gives a seat back.
@@ -250,7 +250,7 @@ impl<N> Pair<N> {
 
     /// Label of the slot in `lane`, for somebody who holds it.
     pub(crate) fn label(&self, lane: usize) -> Option<Label> {
-        self.lanes.get(lane).map(Lane::label)
+        self.lanes.get(lane).map(|lane| lane.label())
     }
 
     /// Tells the slot in `lane` that one of its closed stripes is empty.
@@ -262,8 +262,12 @@ impl<N> Pair<N> {
     }
 
     /// Closes every stripe. True if nobody was counted, which then has to be told.
-    fn close_lane(&self, roster: &Guard<'_, N>, index: usize, notice: Arc<Notice>) -> bool {
-        let lane = &self.lanes[index];
+    fn close_lane(
+        &self,
+        roster: &Guard<'_, N>,
+        (index, lane): (usize, Lane<'_>),
+        notice: Arc<Notice>,
+    ) -> bool {
         if self.current.load(Ordering::Relaxed) == lane.label().word() {
             // Before the closed bits, so that an acquire that meets one looks elsewhere.
             stripes(roster).for_each(|stripe| stripe.point(NO_LANE));
@@ -284,31 +288,34 @@ impl<N> Pair<N> {
 
     /// A stripe for newcomers, in step with the others. Under the lock.
     fn build_stripe(&self) -> Stripe {
-        let open = std::array::from_fn(|index| self.lanes[index].stage() == Stage::Open);
         let current = self.current.load(Ordering::Relaxed);
-        let is_current =
-            |lane: &Lane| lane.stage() == Stage::Open && lane.label().word() == current;
-        let current = self.lanes.iter().position(is_current).unwrap_or(NO_LANE);
-        Stripe::new(current, open)
+        let mut open = [false; SLOTS_MAX];
+        let mut pointed_to = NO_LANE;
+        for (index, lane) in self.lanes.each().filter(|(_, lane)| lane.stage() == Stage::Open) {
+            open[index] = true;
+            if lane.label().word() == current {
+                pointed_to = index;
+            }
+        }
+        Stripe::new(pointed_to, open)
     }
 
-    fn lanes_of(&self, version: u32) -> impl Iterator<Item = (usize, &Lane)> {
+    fn lanes_of(&self, version: u32) -> impl Iterator<Item = (usize, Lane<'_>)> {
         let is_wanted =
-            move |lane: &Lane| lane.stage() != Stage::Free && lane.label().version() == version;
-        (0..).zip(&self.lanes).filter(move |(_, lane)| is_wanted(lane))
+            move |lane: Lane<'_>| lane.stage() != Stage::Free && lane.label().version() == version;
+        self.lanes.each().filter(move |(_, lane)| is_wanted(*lane))
     }
 
     /// A lane for another slot: a free one, else the oldest that has drained.
-    fn vacancy(&self) -> Option<(usize, &Lane)> {
-        let lanes = (0..).zip(&self.lanes);
-        lanes
+    fn vacancy(&self) -> Option<(usize, Lane<'_>)> {
+        (self.lanes.each())
             .filter(|(_, lane)| matches!(lane.stage(), Stage::Free | Stage::Drained))
             .min_by_key(|(_, lane)| (lane.stage() != Stage::Free, lane.label().generation()))
     }
 
     /// The highest generation so far: a lane keeps its label until a newer slot takes it.
     fn newest(&self) -> u32 {
-        self.lanes.iter().map(|lane| lane.label().generation()).max().unwrap_or(0)
+        self.lanes.each().map(|(_, lane)| lane.label().generation()).max().unwrap_or(0)
     }
 
     fn advance(&self) {

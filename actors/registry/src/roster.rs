@@ -133,9 +133,10 @@ impl<N> Roster<N> {
     }
 
     fn add_stripe(&mut self, build: impl Fn() -> Stripe) {
-        let built = self.stripes_built();
-        if self.taken.len() == built {
-            let count = built.clamp(BLOCK_STRIPES_MIN, BLOCK_STRIPES_MAX);
+        if self.taken.len() == self.stripes_built() {
+            // 1, 3, 7, …: see the limit.
+            let doubled = 2 * self.blocks.last().map_or(0, |block| block.len()) + 1;
+            let count = doubled.clamp(BLOCK_STRIPES_MIN, BLOCK_STRIPES_MAX);
             self.blocks.push((0..count).map(|_| build()).collect());
         }
         // In front: it is there for the newcomer to have a line of its own.

@@ -17,9 +17,16 @@ use crate::figure::Report;
 const PAIRS: u64 = 40_000;
 const TASKS: u64 = 100_000;
 
-/// Tells the allocator to give freed pages back at once: what it keeps for the next ten seconds is
-/// nobody's weight.
-const GIVE_BACK: (&str, &str) = ("_RJEM_MALLOC_CONF", "dirty_decay_ms:0");
+/// Where the allocator reads its settings.
+const ALLOCATOR: &str = "_RJEM_MALLOC_CONF";
+
+/// Gives freed pages back at once: what the allocator keeps for the next ten seconds is nobody's
+/// weight.
+pub(crate) const PAGES_GO_BACK: &str = "dirty_decay_ms:0";
+
+/// Neither is what a thread keeps for its next request: the tables that grew leave some there. For
+/// what one thread builds; what many threads build lies worse without their caches.
+const ALL_GOES_BACK: &str = "dirty_decay_ms:0,tcache:false";
 
 type Node = Registry<u64, NonZeroU64>;
 
@@ -31,10 +38,11 @@ pub(super) fn bytes(report: &mut Report) -> anyhow::Result<()> {
     if !report.wants("memory") {
         return Ok(());
     }
-    report.at_most("memory/idle_pair_bytes", ask("idle_pair")?, 256.0);
-    report.at_most("memory/holder_bytes", ask("holder")?, 16.0);
-    report.report("memory/handle_bytes", ask("handle")?);
-    report.report("memory/sparse_holder_bytes", ask("sparse_holder")?);
+    let weight = |what| ask(what, ALL_GOES_BACK);
+    report.at_most("memory/idle_pair_bytes", weight("idle_pair")?, 256.0);
+    report.at_most("memory/holder_bytes", weight("holder")?, 16.0);
+    report.report("memory/handle_bytes", weight("handle")?);
+    report.report("memory/sparse_holder_bytes", weight("sparse_holder")?);
     Ok(())
 }
 
@@ -53,8 +61,8 @@ pub fn weigh(what: &str, mut out: impl Write) -> anyhow::Result<()> {
         }
         // Both parts of a membership: the handle belongs to the task, the rest to the registry.
         "handle" => weigh_handles()?,
-        "holder" => weigh_holders(1)? - ask("handle")?,
-        "sparse_holder" => weigh_holders(PAIRS)? - ask("handle")?,
+        "holder" => weigh_holders(1)? - ask("handle", ALL_GOES_BACK)?,
+        "sparse_holder" => weigh_holders(PAIRS)? - ask("handle", ALL_GOES_BACK)?,
         _ => bail!("nothing is called {what}, ask for idle_pair, handle, holder or sparse_holder"),
     };
     writeln!(out, "{bytes}")?;
@@ -103,11 +111,12 @@ fn node(pairs: u64) -> Node {
     node
 }
 
-/// Starts this program again to weigh something, and reads its answer.
-pub(crate) fn ask(what: &str) -> anyhow::Result<f64> {
+/// Starts this program again with these settings of the allocator to weigh something, and reads its
+/// answer.
+pub(crate) fn ask(what: &str, allocator: &str) -> anyhow::Result<f64> {
     let program = std::env::current_exe().context("finding this program to start it again")?;
     let output =
-        Command::new(program).env(GIVE_BACK.0, GIVE_BACK.1).arg("--weigh").arg(what).output()?;
+        Command::new(program).env(ALLOCATOR, allocator).arg("--weigh").arg(what).output()?;
     if !output.status.success() {
         bail!("weighing {what}: {}", String::from_utf8_lossy(&output.stderr));
     }
