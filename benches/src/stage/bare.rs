@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use redb::{Database, Durability, TableDefinition};
-
-use crate::race::median;
 
 const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("bare");
 
@@ -49,14 +48,15 @@ impl Bare {
         Ok(begun.elapsed())
     }
 
-    /// The median of so many commits of one row each, in microseconds.
+    /// How long so many commits of one row each take, in microseconds.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
-    pub fn lone_us(&mut self, commits: usize, value: &[u8]) -> anyhow::Result<f64> {
-        let times: Vec<_> = std::iter::repeat_with(|| self.commit(1, value))
-            .take(commits)
-            .collect::<Result<_, _>>()?;
-        Ok(median(times.iter().map(|time| time.as_secs_f64() * 1e6)))
+    pub fn lone(&mut self, commits: usize, value: &[u8]) -> anyhow::Result<Histogram<u64>> {
+        let mut times = Histogram::new(3)?;
+        for _ in 0..commits {
+            times.record(u64::try_from(self.commit(1, value)?.as_micros())?)?;
+        }
+        Ok(times)
     }
 }
