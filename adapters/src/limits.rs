@@ -16,6 +16,16 @@ pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// task has at most one write in flight, so this admits a hundred thousand of them at once.
 pub const WRITE_QUEUE_MAX: usize = 131_072;
 
+/// How much of the database's file is filled by the first write into it, in bytes. The commit that
+/// does it writes so much more at once, which takes a disk some tenths of a millisecond; larger
+/// stretches would be felt by those who wait for it, smaller ones make more commits pay.
+pub const STRETCH_BYTES: usize = 128 * 1024;
+
+/// How many stretches are looked at when the file is opened, from its end, to see which nobody has
+/// written into: 1 GiB, read in some tenths of a second where it is a hole. What lies before them is
+/// taken for written, which costs time and nothing else.
+pub const STRETCHES_LOOKED_AT_MAX: usize = 8192;
+
 /// How long a caller's commit may take for the next one to be made on the runtime's worker without
 /// moving its other tasks to another thread. They wait that long; two milliseconds are less than
 /// what they wait for a network, and a slower disk gets a thread.

@@ -1,4 +1,5 @@
-//! The file under the database, watched for one thing: a sync that failed.
+//! The file under the database: where it is written for the first time it is filled, and a sync that
+//! failed is remembered.
 //!
 //! After a failed sync the operating system may have dropped what it could not write and still
 //! show it to readers, so that neither a second sync nor a second look tells the truth.
@@ -14,8 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keybaton_ports::crash_point;
+use parking_lot::Mutex;
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
+
+use crate::store::stretches::Stretches;
 
 /// Opens the storage under the database; called again when the database is reopened. Tests put
 /// disks here that fail on command.
@@ -37,15 +41,20 @@ pub(crate) fn file_source() -> BackendSource {
     })
 }
 
-/// A backend that remembers a failed sync.
+/// A backend that fills what it is the first to write into, and remembers a failed sync.
 pub(crate) struct Watched {
     inner: Box<dyn StorageBackend>,
+    stretches: Mutex<Stretches>,
     sync_failed: Arc<AtomicBool>,
 }
 
 impl Watched {
-    pub(crate) fn new(inner: Box<dyn StorageBackend>, sync_failed: Arc<AtomicBool>) -> Self {
-        Self { inner, sync_failed }
+    pub(crate) fn new(
+        inner: Box<dyn StorageBackend>,
+        sync_failed: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
+        let stretches = Mutex::new(Stretches::of(&*inner)?);
+        Ok(Self { inner, stretches, sync_failed })
     }
 }
 
@@ -66,7 +75,10 @@ impl StorageBackend for Watched {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         crash_point::check_disk()?;
-        self.inner.set_len(len)
+        let mut stretches = self.stretches.lock();
+        self.inner.set_len(len)?;
+        stretches.resize(len);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -75,6 +87,8 @@ impl StorageBackend for Watched {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         crash_point::check_disk()?;
+        // Until it is filled, nobody else may write into the same stretch.
+        self.stretches.lock().touch(&*self.inner, offset, data.len())?;
         self.inner.write(offset, data)
     }
 

@@ -41,8 +41,9 @@ impl Database {
     }
 
     fn start(&self) -> Result<redb::Database, Fault> {
-        let backend = (self.source)(&self.path).map_err(redb::StorageError::Io)?;
-        let backend = Watched::new(backend, Arc::clone(&self.sync_failed));
+        let backend = (self.source)(&self.path)
+            .and_then(|inner| Watched::new(inner, Arc::clone(&self.sync_failed)))
+            .map_err(redb::StorageError::Io)?;
         Ok(Builder::new().set_cache_size(PAGE_CACHE_BYTES_MAX).create_with_backend(backend)?)
     }
 

@@ -25,6 +25,7 @@ mod keys;
 mod meta;
 mod rows;
 mod segments;
+mod stretches;
 mod ticket;
 mod writer;
 
