@@ -22,9 +22,9 @@ pub const WRITE_QUEUE_MAX: usize = 131_072;
 pub const STRETCH_BYTES: usize = 128 * 1024;
 
 /// How many stretches are looked at when the file is opened, from its end, to see which nobody has
-/// written into: 1 GiB, read in some tenths of a second where it is a hole. What lies before them is
-/// taken for written, which costs time and nothing else.
-pub const STRETCHES_LOOKED_AT_MAX: usize = 8192;
+/// written into: 256 MiB, read in up to some tenths of a second where they are a hole. What lies
+/// before them is taken for written, which costs its first writers time and nothing else.
+pub const STRETCHES_LOOKED_AT_MAX: usize = 2048;
 
 /// How long a caller's commit may take for the next one to be made on the runtime's worker without
 /// moving its other tasks to another thread. They wait that long; two milliseconds are less than
@@ -56,17 +56,21 @@ pub const ENTRIES_BEHIND_CHECKPOINT_KEPT: u64 = 256;
 /// [`ENTRIES_BEHIND_CHECKPOINT_KEPT`]: twice as many, so that a task is walked once in 256 entries.
 pub const ENTRIES_BEHIND_CHECKPOINT_MAX: u64 = 2 * ENTRIES_BEHIND_CHECKPOINT_KEPT;
 
-/// Largest segment of entries, in bytes, unless it is one row. The larger this is, the cheaper a commit
-/// of many rows: 16 KiB halve what a long row costs, 32 KiB save a third of the rest, 64 KiB would save
-/// another fifth. But to read one row means to read its segment. The database rounds up to a power of two what does not fit its own pages, and needs some bytes of it.
+/// Largest segment of entries, in bytes, unless it is one row. The larger this is, the cheaper a
+/// commit of many rows: 16 KiB halve what a long row costs, 32 KiB save a third of the rest, 64 KiB
+/// would save another fifth. But to read one row means to read its segment. The database rounds up
+/// to a power of two what does not fit its own pages, and needs some bytes of it.
 pub const SEGMENT_BYTES_MAX: usize = 32 * 1024 - 64;
 
 /// Segments that one batch writes anew, or removes, besides its own work. One that is written anew
-/// costs about as much as ten rows, so this adds a few milliseconds to a commit when much dies at once.
+/// costs about as much as ten rows, so this adds a few milliseconds to a commit when much dies at
+/// once.
 pub const SEGMENTS_THINNED_PER_BATCH_MAX: usize = 256;
 
-/// Lone rows that wait to be removed. What does not fit is found again at the next start.
-pub const SEGMENTS_DUE_MAX: usize = 131_072;
+/// Most that is due to be removed while another lone row is added to it, in rows and segments: one
+/// for each task that may write at once, a megabyte in all. A row beyond it is found again at the
+/// next start.
+pub const LONE_ROWS_DUE_MAX: usize = WRITE_QUEUE_MAX;
 
 /// How far the stored high-water mark of the clock may lag behind, in milliseconds: store time goes
 /// back by at most this when the wall clock is set back while the node is down.

@@ -21,7 +21,8 @@ use crate::stage::{Crew, PROVIDER, Play, Scratch, TENANT, runtime};
 const MANY: usize = 20_000;
 
 /// Spawned before those before them rest: what a first step takes for a moment is used again by the
-/// next ones, and is not counted as if every idle task kept it. As many are there when counting begins.
+/// next ones, and is not counted as if every idle task kept it. As many are there when counting
+/// begins.
 const AT_ONCE: usize = 1000;
 
 /// Processes of which the median counts.

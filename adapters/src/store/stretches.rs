@@ -1,10 +1,10 @@
 //! Which stretches of the file nobody has written into yet, so that the first who does fills all of
 //! it.
 //!
-//! A file grows by holes. The first write into a hole gives it a place on the disk, and the sync after
-//! that has to write the place down too, in the file system's own journal: it takes twice as long as
-//! a sync of bytes that have their place. With a stretch filled at once one commit in many pays that,
-//! and its pages lie side by side.
+//! A file grows by holes. The first write into a hole gives it a place on the disk, and the sync
+//! after that has to write the place down too, in the file system's own journal: it takes twice as
+//! long as a sync of bytes that have their place. With a stretch filled at once one commit in many
+//! pays that, and its pages lie side by side.
 //!
 //! **Invariant:** only what reads as zeros is filled, with zeros: it reads as before.
 

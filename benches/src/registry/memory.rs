@@ -84,7 +84,8 @@ fn weigh_holders(pairs: u64) -> anyhow::Result<f64> {
     let node = node(pairs);
     let mut members = Vec::with_capacity(usize::try_from(TASKS)?);
     let mut leases = Vec::with_capacity(usize::try_from(TASKS)?);
-    // The vectors belong to the tasks: written once, so that they are resident before.
+    // The vectors belong to the tasks: written once, so that they are resident before. Zeros that
+    // the compiler knows of would not be written.
     let before = {
         members.resize_with(members.capacity(), || black_box(None));
         leases.resize_with(leases.capacity(), || black_box(None));

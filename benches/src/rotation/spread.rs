@@ -19,7 +19,8 @@ const PER_SECOND: u32 = 1000;
 /// Ordinary boundaries before each rotation: three in a thousand lie above the 99.9th percentile.
 const ORDINARY: usize = 3000;
 
-/// Lone commits of bare redb beside each rotation, of either value: two are above the 99th percentile.
+/// Lone commits of bare redb beside each rotation, of either value: two are above the 99th
+/// percentile.
 const COMMITS: usize = 200;
 
 /// One rotation, microseconds.

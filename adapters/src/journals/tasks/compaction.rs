@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 
-use crate::limits::{SEGMENTS_DUE_MAX, SEGMENTS_THINNED_PER_BATCH_MAX};
+use crate::limits::{LONE_ROWS_DUE_MAX, SEGMENTS_THINNED_PER_BATCH_MAX};
 use crate::store::{Fault, Tables};
 
 /// A segment is due when its dead rows are this many times those that live.
@@ -62,7 +62,7 @@ impl Compaction {
         });
         let Some((first, place, rows)) = home else {
             // A lone row; what is not noted here is found again at the next start.
-            if self.due.len() < SEGMENTS_DUE_MAX {
+            if self.due.len() < LONE_ROWS_DUE_MAX {
                 self.due.push_back(row);
             }
             return;

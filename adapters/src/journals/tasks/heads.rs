@@ -373,8 +373,9 @@ impl Resident for Heads {
 /// Where a task is among those that a start reads, by the number of its life.
 type Lives = HashMap<u64, usize, RandomState>;
 
-/// Tasks that unreadable bytes name have lost a row; says whether there are any. The number of a task's life is random and stands
-/// readable in each of its rows, so that it is found wherever the damage is.
+/// Tasks that unreadable bytes name have lost a row; says whether there are any. The number of a
+/// task's life is random and stands readable in each of its rows, so that it is found wherever the
+/// damage is.
 fn break_tasks_in(bytes: &[u8], by_life: &Lives, tasks: &mut [(TaskKey, Head)]) -> bool {
     let lives = bytes.array_windows().map(|window| u64::from_be_bytes(*window));
     let named: Vec<usize> = lives.filter_map(|life| by_life.get(&life).copied()).collect();
