@@ -229,17 +229,40 @@ async fn rows_that_lie_in_another_place_make_their_tasks_corrupt() {
     }
 }
 
+/// Ten tasks with a checkpoint and entries behind it, each kind of which is one value.
+async fn world_behind_checkpoints() -> World {
+    let mut world = World::new().await;
+    let mut owners = world.owners("t", 10).await;
+    world.append_together(&mut owners, &result_with_checkpoint(0, b"state")).await;
+    for n in 1..5 {
+        world.append_together(&mut owners, &result(n)).await;
+    }
+    world
+}
+
+/// Nothing else of the tasks is given up for the gap, so that what is put back makes them whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_is_gone_takes_nothing_with_it() {
+    let world = world_behind_checkpoints().await;
+    let mut gone = None;
+    let losing = |values: &mut Values| {
+        let first = shared(values)[2].0;
+        let at = values.iter().position(|(row, _)| *row == first).expect("it is there");
+        gone = Some(values.remove(at));
+    };
+    let mut world = world.reopen_with(losing).await;
+    world.commit(3).await;
+    let written: Vec<_> = (1..5).map(result).collect();
+    assert_eq!(corrupt(&world, &written, "gone").await, 10);
+    let world = world.reopen_with(|values| values.extend(gone)).await;
+    assert_eq!(corrupt(&world, &written, "put back").await, 0);
+}
+
 /// Whoever has a copy of what was damaged can put it back: nothing else was given up meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_takes_nothing_with_it() {
     for (what, damage) in damages() {
-        let mut world = World::new().await;
-        let mut owners = world.owners("t", 10).await;
-        world.append_together(&mut owners, &result_with_checkpoint(0, b"state")).await;
-        for n in 1..5 {
-            world.append_together(&mut owners, &result(n)).await;
-        }
-        drop(owners);
+        let world = world_behind_checkpoints().await;
         let mut intact = Vec::new();
         let damaging = |values: &mut Values| {
             let value = &mut shared(values)[2].1;
