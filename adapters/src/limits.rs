@@ -122,6 +122,11 @@ pub const POSTGRES_RESERVE_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// the other is written. Below, a second round trip costs more than it hides.
 pub const BATCH_WORTH_SPLITTING: usize = 32;
 
+/// In about so many batches the queue of a database forgets that more asked at once than ask now:
+/// long enough that one short batch does not count as a smaller crowd, and a few round trips in which
+/// those who are left go in one batch instead of two.
+pub const CROWD_FORGOTTEN_IN: usize = 8;
+
 /// Most operations that one transaction in Postgres carries. Its cost is a round trip and a sync;
 /// with 500 in it, both have fallen below the cost of the rows.
 pub const POSTGRES_BATCH_MAX: usize = 512;

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::limits::{BATCH_BYTES_MAX, BATCH_WORTH_SPLITTING, WRITE_QUEUE_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_WORTH_SPLITTING, CROWD_FORGOTTEN_IN, WRITE_QUEUE_MAX};
 use crate::store::Down;
 
 /// Carries out operations together.
@@ -136,27 +136,34 @@ struct Waiting<W: Writer> {
     jobs: Vec<JobOf<W>>,
     /// What the batches change that are under way.
     away: Keys<W>,
+    /// How many asked at once lately, up to what one batch carries: when a batch goes, those that
+    /// were answered a moment ago are neither here nor away.
+    crowd: usize,
 }
 
 impl<W: Writer> Default for Waiting<W> {
     fn default() -> Self {
-        Self { jobs: Vec::new(), away: Keys::<W>::default() }
+        Self { jobs: Vec::new(), away: Keys::<W>::default(), crowd: 0 }
     }
 }
 
 impl<W: Writer> Waiting<W> {
     /// What goes next, beside so many batches that are under way.
     fn next_batch(&mut self, under_way: usize) -> Option<Vec<JobOf<W>>> {
-        let Self { jobs, away } = self;
+        let Self { jobs, away, crowd } = self;
         let free = jobs.iter().filter(|job| !away.contains(W::key(&job.op))).count();
         let mut left = match under_way {
-            // Half of it is prepared while the other half is written.
-            0 if free >= BATCH_WORTH_SPLITTING => free.div_ceil(2),
+            // Everybody is here: half of them are prepared while the other half is written.
+            0 if free >= BATCH_WORTH_SPLITTING.max(*crowd) => free.div_ceil(2),
             0 => free,
-            // A batch costs a round trip and a sync: few wait for more.
-            1 if free >= BATCH_WORTH_SPLITTING / 2 && free >= away.len() / 2 => free,
+            // A batch costs a round trip and a sync: few wait until half of everybody is here.
+            1 if free >= (BATCH_WORTH_SPLITTING / 2).max(*crowd / 2) => free,
             _ => 0,
         };
+        if left > 0 {
+            let now = free + away.len();
+            *crowd = now.max(*crowd - *crowd / CROWD_FORGOTTEN_IN).min(W::BATCH_MAX);
+        }
         let mut bytes = 0;
         let goes = |job: &mut JobOf<W>| {
             let has_room = left > 0 && bytes < BATCH_BYTES_MAX;
@@ -255,7 +262,8 @@ mod tests {
 
     #[tokio::test]
     async fn two_batches_are_under_way_and_of_no_key_anything_overtakes() {
-        const KEYS: usize = 40;
+        // As many as a batch has room for: operations of one key never go beside each other.
+        const KEYS: usize = Slow::BATCH_MAX;
         const EACH: u8 = 5;
         let slow = Slow::new();
         let queue = Queue::start(Arc::clone(&slow));
@@ -305,6 +313,42 @@ mod tests {
         waiting.end(Ok((0..21).collect()));
         assert_eq!(sizes(&mut waiting, 1), Some(21), "those that came back go");
         assert_eq!(waiting.jobs.len(), 20);
+    }
+
+    #[test]
+    fn beside_another_batch_goes_half_of_a_crowd_until_it_is_forgotten() {
+        let next = |waiting: &mut Waiting<Slow>, under_way| {
+            waiting.next_batch(under_way).map(|batch| batch.iter().map(|job| job.op.0).collect())
+        };
+        let come = |waiting: &mut Waiting<Slow>, keys: std::ops::Range<usize>| {
+            waiting.jobs.extend(keys.map(|key| job(key, 0)));
+        };
+        let mut waiting = Waiting::default();
+        come(&mut waiting, 0..60);
+        let first: Keys<Slow> = next(&mut waiting, 0).expect("half");
+        let second: Keys<Slow> = next(&mut waiting, 1).expect("the other half");
+        assert_eq!((first.len(), second.len()), (30, 30));
+
+        waiting.end(Ok(first));
+        come(&mut waiting, 0..29);
+        assert_eq!(next(&mut waiting, 1), None, "the thirtieth is about to come back");
+        come(&mut waiting, 29..30);
+        let first = next(&mut waiting, 1).expect("all are back");
+        assert_eq!(first.len(), 30);
+
+        waiting.end(Ok(first));
+        waiting.end(Ok(second));
+        come(&mut waiting, 0..40);
+        let whole = next(&mut waiting, 0).expect("nothing is under way");
+        assert_eq!(whole.len(), 40, "twenty are about to come: they go beside it");
+        waiting.end(Ok(whole));
+        for _ in 0..CROWD_FORGOTTEN_IN {
+            come(&mut waiting, 0..1);
+            let lone = next(&mut waiting, 0).expect("a lone one goes");
+            waiting.end(Ok(lone));
+        }
+        come(&mut waiting, 0..40);
+        assert_eq!(next(&mut waiting, 0).map(|half| half.len()), Some(20), "forty are the crowd");
     }
 
     #[test]

@@ -49,7 +49,9 @@ pub(super) struct Page {
     pub(super) seen: i64,
     pub(super) seen_stored: Option<StoredPair>,
     pub(super) seen_grants: Vec<HeldGrant>,
-    /// The end of the audit, as its bytes lie there. No two ends ever have the same ones.
+    pub(super) seen_end: AuditHead,
+    /// The end of the audit as its bytes lie there, where a store compares those. No two ends ever
+    /// have the same ones.
     pub(super) seen_head: Option<Vec<u8>>,
     /// Names of the events that wait, where a store has to know them.
     pub(super) seen_events: Vec<String>,
@@ -76,6 +78,7 @@ impl Page {
             seen,
             seen_stored: state.stored.clone(),
             seen_grants: state.grants.clone(),
+            seen_end: state.head,
             seen_head: None,
             seen_events: Vec::new(),
             state,

@@ -155,12 +155,13 @@ async fn entries_that_were_on_their_way_when_the_server_was_killed_are_written_o
 /// One entry of a task, and one write of a pair, that do not stand as is said: nothing is written.
 const APPEND: &str = "select * from keybaton.append('{acme,acme}', '{t7,t8}', '{77,77}', '{0,0}',
     array['x', 'x']::bytea[], array['x', 'x']::bytea[], '{f,f}', '{f,f}', '{f,f}')";
-const WRITE: &str = "select keybaton.write('{}', '{}', '{}',
-    '{t7,t8}', '{openai,openai}', '{77,77}', '{0,0}', '{0,0}', '{null,null}', '{null,null}',
-    '{0,0}', '{0,0}', '{null,null}', '{null,null}', '{null,null}', '{null,null}', '{f,f}',
-    '{null,null}', '{null,null}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
-    '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
-    '{}', '{}', '{}', '{}', '{}', null)";
+const WRITE: &str =
+    "select keybaton.write('{}', '{}', array_agg(a::keybaton.pair_change), '{}', '{}',
+    '{}', '{}', '{}', '{}', '{}', '{}', null)
+    from (values ('t7', 'openai', 77::bigint, 0::bigint, 0::bigint, null::bytea, null::bytea,
+            0::bigint, 0::bigint, null::text, null::bigint, null::bytea, null::bigint, false,
+            null::bytea, null::bytea),
+        ('t8', 'openai', 77, 0, 0, null, null, 0, 0, null, null, null, null, false, null, null)) a";
 
 /// Rows with these names, whose order is before those that are looked for.
 fn rows(name: &str, to: u32) -> String {

@@ -1,12 +1,18 @@
 //! Several nodes on one database.
 
-use keybaton_adapters::postgres::Postgres;
-use keybaton_messages::TxnId;
-use keybaton_ports::CommitError;
-use keybaton_rotation::Guard;
-use keybaton_tests::conformance::records::{Writer, pair, promoted, record_in};
+use std::sync::Arc;
 
-use crate::postgres::{open_at, shared};
+use futures::future::join_all;
+use keybaton_adapters::postgres::Postgres;
+use keybaton_messages::{PairId, TxnId};
+use keybaton_ports::{CommitError, Journal};
+use keybaton_rotation::{AuditKind, Guard};
+use keybaton_servers::unless_missing;
+use keybaton_tests::conformance::journal::chain;
+use keybaton_tests::conformance::records::{Writer, audit_entry, pair, promoted, record_in};
+
+use crate::postgres::faults::session;
+use crate::postgres::{Place, open_at, shared};
 
 /// Two stores on one database, as two nodes have them.
 async fn two() -> Option<(Postgres, Postgres)> {
@@ -46,6 +52,39 @@ async fn of_many_transactions_from_two_nodes_one_is_written() {
     }
     let stored = one.journal.load(&pair("acme")).await.expect("read").expect("written");
     assert_eq!(written, [stored.last_txn]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_write_the_same_pairs_in_opposite_order_wait_for_each_other_and_never_in_a_circle()
+ {
+    const PAIRS: usize = 40;
+    const ROUNDS: usize = 5;
+    let Some(place) = unless_missing(Place::start()) else { return };
+    let database = place.database();
+    let settings = place.settings(&database);
+    let one = open_at(&settings).await.expect("a new store");
+    let other = open_at(&settings).await.expect("the same store");
+    let pairs: Vec<_> = (0..PAIRS).map(|n| pair(&format!("t{n}"))).collect();
+    for round in 0..ROUNDS {
+        let append = |journal: Arc<dyn Journal>, by: &str, pair: &PairId| {
+            let entry = audit_entry(AuditKind::Triggered, &format!("{by}-{round}"));
+            let pair = pair.clone();
+            async move { journal.append_audit(&pair, &entry).await }
+        };
+        let ours = pairs.iter().map(|pair| append(one.journal.clone(), "one", pair));
+        let theirs = pairs.iter().rev().map(|pair| append(other.journal.clone(), "other", pair));
+        let answers = tokio::join!(join_all(ours), join_all(theirs));
+        assert!(answers.0.iter().chain(&answers.1).all(Result::is_ok), "{round}: {answers:?}");
+    }
+    for pair in &pairs {
+        let audit = chain(&*one.journal, pair.tenant.as_str()).await;
+        assert_eq!(audit.len(), 2 * ROUNDS, "{pair}: each entry once");
+        assert!(audit.windows(2).all(|two| two[1].prev == two[0].hash), "{pair}: one chain");
+    }
+    let server = session(&place, &database).await;
+    let circles = "select deadlocks from pg_stat_database where datname = current_database()";
+    let circles: i64 = server.query_one(circles, &[]).await.expect("read").get(0);
+    assert_eq!(circles, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -299,15 +299,21 @@ async fn what_was_changed_or_moved_in_redis_is_corrupt() {
     let mut other = Writer::with(store.journal.clone(), writer.life.clone(), pair("acme-2"));
     other.promote(1, 2).await;
     writer.grant(1, 1).await.expect("granted");
-    let pairs = ["keybaton:pair:acme/openai", "keybaton:pair:acme-2/openai"];
-    // One pair's hash in the place of the other's, as somebody with access could do.
-    place.admin(&["COPY", pairs[1], pairs[0], "REPLACE"]);
+    let hashes = ["keybaton:at", "keybaton:records", "keybaton:heads"];
+    let pairs = ["acme/openai", "acme-2/openai"];
+    // What is one pair's in the place of the other's, as somebody with access could do.
+    let copy = "return redis.call('HSET', KEYS[1], ARGV[1], redis.call('HGET', KEYS[1], ARGV[2]))";
+    for hash in &hashes[..2] {
+        place.admin(&["EVAL", copy, "1", hash, pairs[0], pairs[1]]);
+    }
     let read = store.journal.load(&pair("acme")).await;
     assert!(matches!(read, Err(Refusal::Denied { denial: Denial::Corrupt, .. })), "{read:?}");
-    place.admin(&["DEL", pairs[0]]);
+    for hash in hashes {
+        place.admin(&["HDEL", hash, pairs[0]]);
+    }
     let read = store.journal.load(&pair("acme")).await;
     assert!(matches!(read, Err(Refusal::Denied { denial: Denial::Corrupt, .. })), "{read:?}");
-    place.admin(&["HSET", pairs[1], "at", "1 7 9"]);
+    place.admin(&["HSET", hashes[0], pairs[1], "1 7 9"]);
     let written = store.journal.commit(other.next(|_| {})).await;
     assert!(matches!(written, Err(CommitError::Corrupt(_))), "{written:?}");
 }

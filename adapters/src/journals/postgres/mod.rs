@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!               remembered
-//!   callers ──► Queue ──┴─► Book (rules in memory) ──► keybaton.write: locks, compares, writes
+//!   callers ──► Queue ──┴─► Book (rules in memory) ──► keybaton.write: compares, writes
 //!                 │                                    one round trip
 //!                 └─in doubt─► read (locks, rows) ──► Book ──► keybaton.write + commit
 //!                              one round trip                  one round trip

@@ -20,7 +20,8 @@ use crate::journals::wanted::Wanted;
 use crate::postgres::Value;
 use crate::store::Sealer;
 
-// Sorted by the caller, so that two transactions never wait for each other in a circle.
+// For pairs that are not there yet, and have no row to be locked. Sorted by the caller, so that two
+// transactions never wait for each other in a circle.
 const LOCK_PAIRS: &str = "select pg_advisory_xact_lock(k) from unnest($1::bigint[]) as a(k)";
 
 // Shared: a new life of a node begins only when its writes have ended.
@@ -29,9 +30,12 @@ const LOCK_LIVES: &str = "select node_id from keybaton.node_lease where node_id 
 
 const LIVES: &str = "select node_id, incarnation from keybaton.node_lease";
 
+// Locked, and in the order in which they are written: who writes what it remembers locks nothing
+// before.
 const PAIRS: &str = "select p.tenant, p.provider, p.touched, p.rev, p.epoch, p.record, p.audit_head
     from unnest($1::text[], $2::text[]) as a(tenant, provider)
-    join keybaton.pair p using (tenant, provider)";
+    join keybaton.pair p using (tenant, provider)
+    order by p.tenant, p.provider for no key update of p";
 
 const GRANTS: &str = "select g.tenant, g.provider, g.v, g.node_id, g.incarnation, g.grant_id
     from unnest($1::text[], $2::text[]) as a(tenant, provider)

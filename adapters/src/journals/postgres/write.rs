@@ -1,27 +1,28 @@
 //! Writing what one transaction changed, in one statement, which the server carries out whole or not
 //! at all (`keybaton.write`, in the migrations).
 //!
-//! Each kind of row is one array for each column. Each pair's row is compared and set in its WHERE
-//! clause; a row that is not as it was read, or as it is remembered, ends the transaction.
+//! Rows of one table are one argument, an array of rows. Each pair's row is compared and set in its
+//! WHERE clause; a row that is not as it was read, or as it is remembered, ends the transaction.
+//!
+//! **Invariant:** pairs go in the order of their names, so that two transactions that write the same
+//! ones never wait for each other in a circle.
 
 use deadpool_postgres::Client;
 use futures::join;
 use keybaton_messages::{PairId, Rev};
+use postgres_types::ToSql;
 use tokio_postgres::Error;
 
 use crate::journals::book::{Book, Page};
 use crate::journals::postgres::rows::{
-    lock_of, seal_body, seal_event, seal_head, seal_record, signed, word,
+    seal_body, seal_event, seal_head, seal_record, signed, word,
 };
 use crate::journals::redb::pairs::Corrupt;
 use crate::journals::redb::rows::{HeldGrant, has_work};
 use crate::postgres::{Value, is_answer, is_refused_write};
 use crate::store::Sealer;
 
-const WRITE: &str = "select keybaton.write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-    $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
-    $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51,
-    $52, $53, $54)";
+const WRITE: &str = "select keybaton.write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 /// How a transaction ended.
 pub(super) enum End {
@@ -40,8 +41,7 @@ pub(super) enum End {
 pub(super) enum Under {
     /// A transaction that holds the locks of all pairs and writers.
     Locks,
-    /// Nothing: pages and lives are remembered, so that locks come first, and lives are compared as
-    /// the pages are.
+    /// Nothing: pages and lives are remembered, and lives are compared as the pages are.
     Nothing,
 }
 
@@ -72,156 +72,145 @@ pub(super) async fn write(
         }
     }
     if under == Under::Nothing {
-        rows.add_locks(book);
+        rows.add_lives(book);
     }
     Ok(rows.send(client, under, now_ms).await)
 }
 
-macro_rules! columns {
-    ($(#[$about:meta])* $name:ident { $($column:ident: $kind:ty),* $(,)? }) => {
-        /// One array for each column.
-        #[derive(Default)]
-        struct $name<'a> {
-            $($column: Vec<$kind>,)*
-        }
-
-        impl<'a> $name<'a> {
-            $(#[$about])*
-            fn add(&mut self, $($column: $kind),*) {
-                $(self.$column.push($column);)*
-            }
-
-            fn arrays(&self) -> Vec<Value<'_>> {
-                vec![$(&self.$column),*]
-            }
-        }
-    };
+/// A pair as it was seen, and what becomes of it.
+#[derive(Debug, ToSql)]
+#[postgres(name = "pair_change")]
+struct PairChange<'a> {
+    tenant: &'a str,
+    provider: &'a str,
+    seen: i64,
+    seen_epoch: i64,
+    seen_rev: i64,
+    seen_txn: Option<&'a [u8]>,
+    seen_head: Option<&'a [u8]>,
+    epoch: i64,
+    rev: i64,
+    owner_node: Option<&'a str>,
+    owner_incarnation: Option<i64>,
+    last_txn: Option<&'a [u8]>,
+    next_rotate_at_ms: Option<i64>,
+    has_work: bool,
+    record: Option<Vec<u8>>,
+    audit_head: Option<&'a [u8]>,
 }
 
-columns!(Lives { node: &'a str, incarnation: i64 });
-columns!(
-    #[expect(clippy::too_many_arguments, reason = "one for each column of the table")]
-    Pairs {
-        tenant: &'a str,
-        provider: &'a str,
-        seen: i64,
-        seen_epoch: i64,
-        seen_rev: i64,
-        seen_txn: Option<&'a [u8]>,
-        seen_head: Option<&'a [u8]>,
-        epoch: i64,
-        rev: i64,
-        owner_node: Option<&'a str>,
-        owner_incarnation: Option<i64>,
-        last_txn: Option<&'a [u8]>,
-        next_rotate_at_ms: Option<i64>,
-        has_work: bool,
-        record: Option<Vec<u8>>,
-        audit_head: Option<&'a [u8]>,
-    }
-);
-columns!(
-    #[expect(clippy::too_many_arguments, reason = "one for each column of the table")]
-    Versions {
-        tenant: &'a str,
-        provider: &'a str,
-        v: i64,
-        status: &'static str,
-        label: Option<String>,
-        key_id: Option<&'a str>,
-        fp: Option<&'a [u8]>,
-    }
-);
-columns!(GrantsGone {
+/// A row of the table of this name, as the others below.
+#[derive(Debug, ToSql)]
+#[postgres(name = "version")]
+struct VersionOf<'a> {
     tenant: &'a str,
     provider: &'a str,
     v: i64,
-    node: &'a str,
-    id: &'a [u8],
-});
-columns!(Grants {
+    status: &'static str,
+    label: Option<&'a str>,
+    provider_key_id: Option<&'a str>,
+    fp: Option<&'a [u8]>,
+}
+
+#[derive(Debug, ToSql)]
+#[postgres(name = "grant_row")]
+struct GrantOf<'a> {
     tenant: &'a str,
     provider: &'a str,
     v: i64,
-    node: &'a str,
-    id: &'a [u8],
+    node_id: &'a str,
     incarnation: i64,
-});
-columns!(
-    #[expect(clippy::too_many_arguments, reason = "one for each column of the table")]
-    Audit {
-        tenant: &'a str,
-        provider: &'a str,
-        seq: i64,
-        prev: &'a [u8],
-        hash: &'a [u8],
-        kind: &'a str,
-        dedupe: &'a str,
-        body: Vec<u8>,
-    }
-);
-columns!(EventsGone { tenant: &'a str, provider: &'a str, published: i64 });
-columns!(Events { tenant: &'a str, provider: &'a str, rev: i64, place: i64, body: Vec<u8> });
+    grant_id: &'a [u8],
+}
+
+#[derive(Debug, ToSql)]
+#[postgres(name = "audit")]
+struct AuditOf<'a> {
+    tenant: &'a str,
+    provider: &'a str,
+    seq: i64,
+    prev: &'a [u8],
+    hash: &'a [u8],
+    kind: &'a str,
+    dedupe: &'a str,
+    body: Vec<u8>,
+}
+
+#[derive(Debug, ToSql)]
+#[postgres(name = "outbox")]
+struct EventOf<'a> {
+    tenant: &'a str,
+    provider: &'a str,
+    rev: i64,
+    place: i64,
+    body: Vec<u8>,
+}
+
+/// Pairs, and the last revision of each whose events were published.
+#[derive(Default)]
+struct Published<'a> {
+    tenants: Vec<&'a str>,
+    providers: Vec<&'a str>,
+    revs: Vec<i64>,
+}
 
 #[derive(Default)]
 struct Rows<'a> {
-    locks: Vec<i64>,
-    lives: Lives<'a>,
-    pairs: Pairs<'a>,
-    versions: Versions<'a>,
-    grants_gone: GrantsGone<'a>,
-    grants: Grants<'a>,
-    audit: Audit<'a>,
-    events_gone: EventsGone<'a>,
-    events: Events<'a>,
+    nodes: Vec<&'a str>,
+    lives: Vec<i64>,
+    pairs: Vec<PairChange<'a>>,
+    versions: Vec<VersionOf<'a>>,
+    grants_gone: Vec<GrantOf<'a>>,
+    grants: Vec<GrantOf<'a>>,
+    audit: Vec<AuditOf<'a>>,
+    published: Published<'a>,
+    events: Vec<EventOf<'a>>,
 }
 
 impl<'a> Rows<'a> {
-    /// The locks of all pairs, sorted, so that two transactions never wait for each other in a
-    /// circle; and the lives that are believed.
-    fn add_locks(&mut self, book: &'a Book) {
-        self.locks.extend(book.pages.keys().map(lock_of));
-        self.locks.sort_unstable();
-        self.locks.dedup();
+    /// The lives that are believed.
+    fn add_lives(&mut self, book: &'a Book) {
         for (node, life) in &book.lives {
-            self.lives.add(node.as_str(), signed(life.0));
+            self.nodes.push(node.as_str());
+            self.lives.push(signed(life.0));
         }
     }
 
     fn add(&mut self, sealer: &Sealer, pair: &'a PairId, page: &'a Page) -> Result<(), Corrupt> {
         let (tenant, provider) = (pair.tenant.as_str(), pair.provider.as_str());
         self.add_pair(sealer, pair, page)?;
-        for (version, row) in &page.versions {
-            self.versions.add(
-                tenant,
-                provider,
-                i64::from(version.0),
-                word(row.status),
-                row.label.as_ref().map(ToString::to_string),
-                row.key_id.as_ref().map(|key| key.as_str()),
-                row.fp.as_ref().map(|fp| &fp.0[..]),
-            );
-        }
+        self.versions.extend(page.versions.iter().map(|(version, row)| VersionOf {
+            tenant,
+            provider,
+            v: i64::from(version.0),
+            status: word(row.status),
+            label: row.label.as_ref().map(|label| label.as_str()),
+            provider_key_id: row.key_id.as_ref().map(|key| key.as_str()),
+            fp: row.fp.as_ref().map(|fp| &fp.0[..]),
+        }));
         self.add_grants(pair, page);
-        for record in &page.audit {
-            self.audit.add(
-                tenant,
-                provider,
-                signed(record.seq),
-                &record.prev,
-                &record.hash,
-                &record.kind,
-                &record.dedupe,
-                seal_body(sealer, pair, record.seq, &record.body),
-            );
-        }
+        self.audit.extend(page.audit.iter().map(|record| AuditOf {
+            tenant,
+            provider,
+            seq: signed(record.seq),
+            prev: &record.prev,
+            hash: &record.hash,
+            kind: &record.kind,
+            dedupe: &record.dedupe,
+            body: seal_body(sealer, pair, record.seq, &record.body),
+        }));
         if let Some(Rev(published)) = page.published {
-            self.events_gone.add(tenant, provider, signed(published));
+            self.published.tenants.push(tenant);
+            self.published.providers.push(provider);
+            self.published.revs.push(signed(published));
         }
-        for (place, event) in &page.events {
-            let body = seal_event(sealer, *place, event);
-            self.events.add(tenant, provider, signed(event.rev.0), signed(*place), body);
-        }
+        self.events.extend(page.events.iter().map(|(place, event)| EventOf {
+            tenant,
+            provider,
+            rev: signed(event.rev.0),
+            place: signed(*place),
+            body: seal_event(sealer, *place, event),
+        }));
         Ok(())
     }
 
@@ -236,47 +225,46 @@ impl<'a> Rows<'a> {
         let record = stored.map(|stored| &stored.record);
         let sealed =
             stored.filter(|_| page.is_record_new).map(|stored| seal_record(sealer, stored));
-        self.pairs.add(
-            pair.tenant.as_str(),
-            pair.provider.as_str(),
-            page.seen,
-            seen.map_or(0, |stored| signed(stored.record.epoch.0)),
-            seen.map_or(0, |stored| signed(stored.record.rev.0)),
-            seen.map(|stored| &stored.last_txn.0[..]),
-            page.seen_head.as_deref(),
-            record.map_or(0, |record| signed(record.epoch.0)),
-            record.map_or(0, |record| signed(record.rev.0)),
-            record.map(|record| record.owner.node.as_str()),
-            record.map(|record| signed(record.owner.incarnation.0)),
-            stored.map(|stored| &stored.last_txn.0[..]),
-            record.and_then(|record| record.next_rotate_at).map(|due| signed(due.at.0)),
-            record.is_some_and(|record| has_work(record)),
-            sealed.transpose()?,
-            page.next_head.as_deref(),
-        );
+        self.pairs.push(PairChange {
+            tenant: pair.tenant.as_str(),
+            provider: pair.provider.as_str(),
+            seen: page.seen,
+            seen_epoch: seen.map_or(0, |stored| signed(stored.record.epoch.0)),
+            seen_rev: seen.map_or(0, |stored| signed(stored.record.rev.0)),
+            seen_txn: seen.map(|stored| &stored.last_txn.0[..]),
+            seen_head: page.seen_head.as_deref(),
+            epoch: record.map_or(0, |record| signed(record.epoch.0)),
+            rev: record.map_or(0, |record| signed(record.rev.0)),
+            owner_node: record.map(|record| record.owner.node.as_str()),
+            owner_incarnation: record.map(|record| signed(record.owner.incarnation.0)),
+            last_txn: stored.map(|stored| &stored.last_txn.0[..]),
+            next_rotate_at_ms: record
+                .and_then(|record| record.next_rotate_at)
+                .map(|due| signed(due.at.0)),
+            has_work: record.is_some_and(|record| has_work(record)),
+            record: sealed.transpose()?,
+            audit_head: page.next_head.as_deref(),
+        });
         Ok(())
     }
 
     /// The difference between the grants that were seen and the ones that are left.
     fn add_grants(&mut self, pair: &'a PairId, page: &'a Page) {
-        let (tenant, provider) = (pair.tenant.as_str(), pair.provider.as_str());
-        let is_in = |grants: &[HeldGrant], one: &HeldGrant| {
-            grants.iter().any(|grant| (grant.version, &grant.node) == (one.version, &one.node))
+        let row = |grant: &'a HeldGrant| GrantOf {
+            tenant: pair.tenant.as_str(),
+            provider: pair.provider.as_str(),
+            v: i64::from(grant.version.0),
+            node_id: grant.node.as_str(),
+            incarnation: signed(grant.incarnation.0),
+            grant_id: &grant.id.0,
         };
-        for old in page.seen_grants.iter().filter(|old| !is_in(&page.state.grants, old)) {
-            let v = i64::from(old.version.0);
-            self.grants_gone.add(tenant, provider, v, old.node.as_str(), &old.id.0);
-        }
-        for grant in page.state.grants.iter().filter(|grant| !page.seen_grants.contains(grant)) {
-            self.grants.add(
-                tenant,
-                provider,
-                i64::from(grant.version.0),
-                grant.node.as_str(),
-                &grant.id.0,
-                signed(grant.incarnation.0),
-            );
-        }
+        let is_left = |old: &HeldGrant| {
+            let place = (old.version, &old.node);
+            page.state.grants.iter().any(|grant| (grant.version, &grant.node) == place)
+        };
+        let is_new = |grant: &HeldGrant| !page.seen_grants.contains(grant);
+        self.grants_gone.extend(page.seen_grants.iter().filter(|old| !is_left(old)).map(row));
+        self.grants.extend(page.state.grants.iter().filter(|grant| is_new(grant)).map(row));
     }
 
     async fn send(&self, client: &Client, under: Under, now_ms: Option<i64>) -> End {
@@ -284,16 +272,21 @@ impl<'a> Rows<'a> {
             Ok(statement) => statement,
             Err(error) => return End::Not { error, is_over: false },
         };
-        let mut values: Vec<Value<'_>> = vec![&self.locks];
-        values.extend(self.lives.arrays());
-        values.extend(self.pairs.arrays());
-        values.extend(self.versions.arrays());
-        values.extend(self.grants_gone.arrays());
-        values.extend(self.grants.arrays());
-        values.extend(self.audit.arrays());
-        values.extend(self.events_gone.arrays());
-        values.extend(self.events.arrays());
-        values.push(&now_ms);
+        let Published { tenants, providers, revs } = &self.published;
+        let values: [Value<'_>; 12] = [
+            &self.nodes,
+            &self.lives,
+            &self.pairs,
+            &self.versions,
+            &self.grants_gone,
+            &self.grants,
+            &self.audit,
+            tenants,
+            providers,
+            revs,
+            &self.events,
+            &now_ms,
+        ];
         let writing = client.execute(&statement, &values);
         if under == Under::Nothing {
             return ended(writing.await, Ok(()));

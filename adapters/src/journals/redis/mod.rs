@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Everybody who waits is written together, by the same rules as in the other stores. The script
-//! compares each pair's epoch, revision and number of writes, the end of its audit, the lives of the
-//! writers and the claims on keys with what was read, or what is remembered of the last write, and
+//! compares each pair's epoch, revision, number of writes, last transaction and end of the audit, the
+//! lives of the writers and the claims on keys with what was read, or what is remembered of the last write, and
 //! then changes everything or nothing: several nodes may write. See
 //! [`Memory`](crate::journals::memory).
 //!
@@ -284,7 +284,7 @@ impl Journal for RedisJournal {
     }
 
     async fn outbox(&self, pair: &PairId) -> Result<Vec<Event>, Refusal> {
-        let asked = cmd("HGETALL").arg(PairKeys::new(pair).outbox).clone();
+        let asked = cmd("HGETALL").arg(PairKeys::new(pair).outbox()).clone();
         let rows = self.shared.server.read(vec![asked]).await?.next()?;
         open_events(&self.shared.sealer, pair, rows).map_err(denied)
     }
@@ -296,8 +296,8 @@ impl Journal for RedisJournal {
     async fn audit(&self, pair: &PairId, after: u64) -> Result<Vec<SealedAudit>, Refusal> {
         let keys = PairKeys::new(pair);
         let page = (1..=AUDIT_PAGE_MAX as u64).map(|n| after.saturating_add(n));
-        let head = cmd("HGET").arg(&keys.pair).arg("head").clone();
-        let rows = cmd("HMGET").arg(&keys.audit).arg(page.clone().collect::<Vec<_>>()).clone();
+        let head = cmd("HGET").arg(names::HEADS).arg(&keys.name).clone();
+        let rows = cmd("HMGET").arg(keys.audit()).arg(page.clone().collect::<Vec<_>>()).clone();
         let mut answers = self.shared.server.read(vec![head, rows]).await?;
         let (head, rows): (Option<Vec<u8>>, Vec<Option<Vec<u8>>>) =
             (answers.next()?, answers.next()?);

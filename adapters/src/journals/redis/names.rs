@@ -1,4 +1,5 @@
-//! What lies where: one hash for each kind of row of each pair and of each task.
+//! What lies where. What every commit of a pair writes lies in hashes that all pairs share, so that a
+//! commit of many is a few commands; what grows with a pair, and all of a task, in hashes of its own.
 //!
 //! Names stand readable in keys and fields, as do the numbers that the script compares; every other
 //! value is sealed, bound to its table and key as in the embedded store.
@@ -9,7 +10,7 @@ use crate::journals::book::ClaimKey;
 use data_encoding::HEXLOWER;
 
 /// The form of all of this. A store of another number is refused.
-pub(super) const SCHEMA: &str = "1";
+pub(super) const SCHEMA: &str = "2";
 
 /// The store itself: `schema`, `id`, `identity`, `time` (milliseconds), `writes`.
 pub(super) const STORE: &str = "keybaton:store";
@@ -23,35 +24,56 @@ pub(super) const LIVES: &str = "keybaton:lives";
 /// `tenant/provider` -> whether it has work, and when it is due, for each pair with a record.
 pub(super) const PAIRS: &str = "keybaton:pairs";
 
+/// `tenant/provider` -> where the pair stands: epoch, revision, number of writes, last transaction,
+/// number and hash of the last audit record. No two states ever have the same ones. Longer than the 64
+/// bytes up to which Redis would keep a small hash as a list and look at one entry after the other.
+pub(super) const AT: &str = "keybaton:at";
+
+/// `tenant/provider` -> the pair's record.
+pub(super) const RECORDS: &str = "keybaton:records";
+
+/// `tenant/provider` -> the end of the pair's audit.
+pub(super) const HEADS: &str = "keybaton:heads";
+
 /// A key at its provider, or a secret -> who has it, sealed. Never given up.
 pub(super) const CLAIMS: &str = "keybaton:claims";
 
 /// `tenant/task` -> 1.
 pub(super) const TASKS: &str = "keybaton:tasks";
 
-/// The hashes of one pair.
+/// What is called after one pair.
 pub(super) struct PairKeys {
-    /// The pair's field in [`PAIRS`].
+    /// The pair's field in the hashes that all pairs share.
     pub(super) name: String,
-    /// `at` (epoch, revision, number of writes), `record`, `head` (of the audit).
-    pub(super) pair: String,
-    /// Version and node -> grant.
-    pub(super) grants: String,
-    /// Number -> audit record.
-    pub(super) audit: String,
-    /// Digest of kind and what makes it unique -> number of its audit record.
-    pub(super) facts: String,
-    /// Revision and place -> event.
-    pub(super) outbox: String,
 }
 
 impl PairKeys {
     pub(super) fn new(pair: &PairId) -> Self {
-        let name = format!("{}/{}", pair.tenant, pair.provider);
-        let key = |kind: &str| format!("keybaton:{kind}:{name}");
-        let (pair, grants, audit) = (key("pair"), key("grants"), key("audit"));
-        let (facts, outbox) = (key("facts"), key("outbox"));
-        Self { name, pair, grants, audit, facts, outbox }
+        Self { name: format!("{}/{}", pair.tenant, pair.provider) }
+    }
+
+    /// Version and node -> grant.
+    pub(super) fn grants(&self) -> String {
+        self.key("grants")
+    }
+
+    /// Number -> audit record.
+    pub(super) fn audit(&self) -> String {
+        self.key("audit")
+    }
+
+    /// Digest of kind and what makes it unique -> number of its audit record.
+    pub(super) fn facts(&self) -> String {
+        self.key("facts")
+    }
+
+    /// Revision and place -> event.
+    pub(super) fn outbox(&self) -> String {
+        self.key("outbox")
+    }
+
+    fn key(&self, kind: &str) -> String {
+        format!("keybaton:{kind}:{}", self.name)
     }
 }
 

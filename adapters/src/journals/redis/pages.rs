@@ -5,8 +5,10 @@
 //! is not as it was read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::Write;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use keybaton_messages::{Event, Incarnation, NodeId, PairId};
 use keybaton_ports::{SealedAudit, StoredPair};
 use redis::{Cmd, cmd};
@@ -32,13 +34,11 @@ use crate::store::{RowKey, Sealer, Table};
 type Grants = HashMap<String, Vec<u8>>;
 
 /// The questions for one pair: where it stands, its record, the end of its audit; its grants.
-pub(super) fn questions(pair: &PairId) -> [Cmd; 2] {
+pub(super) fn questions(pair: &PairId) -> [Cmd; 4] {
     let keys = PairKeys::new(pair);
-    let mut row = cmd("HMGET");
-    row.arg(&keys.pair).arg("at").arg("record").arg("head");
-    let mut grants = cmd("HGETALL");
-    grants.arg(&keys.grants);
-    [row, grants]
+    let field = |hash| cmd("HGET").arg(hash).arg(&keys.name).clone();
+    let grants = cmd("HGETALL").arg(keys.grants()).clone();
+    [field(names::AT), field(names::RECORDS), field(names::HEADS), grants]
 }
 
 /// Their answers; nothing for a pair of which nothing is there.
@@ -47,7 +47,9 @@ pub(super) fn answered(
     pair: &PairId,
     answers: &mut Answers,
 ) -> Result<Option<Result<Page, Corrupt>>, Unread> {
-    let (at, record, head): (Option<String>, Option<Vec<u8>>, Option<Vec<u8>>) = answers.next()?;
+    let at: Option<String> = answers.next()?;
+    let record: Option<Vec<u8>> = answers.next()?;
+    let head: Option<Vec<u8>> = answers.next()?;
     let grants: Grants = answers.next()?;
     let Some(at) = at else {
         let is_blank = record.is_none() && head.is_none() && grants.is_empty();
@@ -76,22 +78,16 @@ fn page(
     grants: &Grants,
 ) -> Result<Page, Corrupt> {
     let key = RowKey::pair(pair);
-    let head_bytes = head.map(<[u8]>::to_vec);
     let stored =
         record.map(|bytes| open_record(sealer, key.as_bytes(), pair, bytes)).transpose()?;
-    let seen = at.rsplit(' ').next().and_then(|seen| seen.parse().ok()).unwrap_or_default();
-    if at != at_value(stored.as_ref(), seen) {
-        return Err(Corrupt("the record is not the one that stands beside it".into()));
+    let head = open_head(sealer, pair, head)?;
+    let seen = at.split(' ').nth(2).and_then(|seen| seen.parse().ok()).unwrap_or_default();
+    if at != at_value(stored.as_ref(), seen, head) {
+        return Err(Corrupt("the record or the audit is not the one that stands beside it".into()));
     }
-    let head = match head {
-        None => AuditHead::START,
-        Some(bytes) => open(sealer, Table::AuditHeads, key.as_bytes(), bytes)?,
-    };
     let grants = grants.iter().map(|(field, bytes)| grant(sealer, pair, field, bytes));
     let grants = grants.collect::<Result<_, _>>()?;
-    let mut page = Page::new(seen, PairState { stored, grants, head });
-    page.seen_head = head_bytes;
-    Ok(page)
+    Ok(Page::new(seen, PairState { stored, grants, head }))
 }
 
 fn grant(sealer: &Sealer, pair: &PairId, field: &str, bytes: &[u8]) -> Result<HeldGrant, Corrupt> {
@@ -102,11 +98,22 @@ fn grant(sealer: &Sealer, pair: &PairId, field: &str, bytes: &[u8]) -> Result<He
     Ok(HeldGrant { version, node, incarnation, id })
 }
 
-/// Epoch, revision, and how often anything of the pair was written: what every write compares.
-fn at_value(stored: Option<&StoredPair>, seen: i64) -> String {
+/// Where a pair stands, as every write compares it: also what a server that lost some writes may have
+/// under the same numbers is told apart.
+fn at_value(stored: Option<&StoredPair>, seen: i64, end: AuditHead) -> String {
     let (epoch, rev) = stored.map_or((0, 0), |s| (s.record.epoch.0, s.record.rev.0));
-    format!("{epoch} {rev} {seen}")
+    let txn = stored.map_or([0; 16], |stored| stored.last_txn.0);
+    let mut at = String::with_capacity(AT_BYTES);
+    // Nothing fails that is written to a string.
+    let _ = write!(at, "{epoch} {rev} {seen} ");
+    HEXLOWER.encode_append(&txn, &mut at);
+    let _ = write!(at, " {} ", end.seq);
+    HEXLOWER.encode_append(&end.hash, &mut at);
+    at
 }
+
+/// Room for where a pair stands: a transaction and a hash in hexadecimal digits, four numbers.
+const AT_BYTES: usize = 2 * (16 + 32) + 4 * 21;
 
 /// A book, and what has to be known besides to write it.
 pub(super) struct Sheets {
@@ -135,11 +142,11 @@ impl Sheets {
         let mut asked = vec![cmd("HGETALL").arg(names::LIVES).clone()];
         for pair in &wanted.pairs {
             asked.extend(questions(pair));
-            asked.push(cmd("HKEYS").arg(PairKeys::new(pair).outbox).clone());
+            asked.push(cmd("HKEYS").arg(PairKeys::new(pair).outbox()).clone());
         }
         for (pair, kind, dedupe) in &wanted.facts {
             let mut fact = cmd("HEXISTS");
-            fact.arg(PairKeys::new(pair).facts).arg(&fact_digest(kind, dedupe)[..]);
+            fact.arg(PairKeys::new(pair).facts()).arg(&fact_digest(kind, dedupe)[..]);
             asked.push(fact);
         }
         for claim in &claims {
@@ -222,18 +229,16 @@ fn add(
 ) -> Result<(), Corrupt> {
     let keys = PairKeys::new(pair);
     let stored = page.state.stored.as_ref();
-    let seen = at_value(page.seen_stored.as_ref(), page.seen);
-    change.check(&keys.pair, "at", if page.seen == 0 { String::new() } else { seen });
-    // Tells apart what a server that lost some writes may have under the same numbers.
-    change.check(&keys.pair, "head", page.seen_head.clone().unwrap_or_default());
-    change.set(&keys.pair, "at", at_value(stored, page.seen + 1));
+    let seen = at_value(page.seen_stored.as_ref(), page.seen, page.seen_end);
+    let name = keys.name.as_str();
+    change.check(names::AT, name, if page.seen == 0 { String::new() } else { seen });
+    change.set(names::AT, name, at_value(stored, page.seen + 1, page.state.head));
     if let Some(stored) = stored.filter(|_| page.is_record_new) {
         let row = RecordRow { last_txn: stored.last_txn, record: stored.record.clone() };
         let bytes = seal(sealer, Table::Records, &RowKey::pair(pair), &row)?;
-        change.set(&keys.pair, "record", bytes);
-        let summary = summary_value(stored);
-        if page.seen_stored.as_ref().map(summary_value).as_ref() != Some(&summary) {
-            change.set(names::PAIRS, keys.name.as_str(), summary);
+        change.set(names::RECORDS, name, bytes);
+        if page.seen_stored.as_ref().map(summary) != Some(summary(stored)) {
+            change.set(names::PAIRS, name, summary_value(stored));
         }
     }
     for (claim, version) in &page.claims {
@@ -243,19 +248,19 @@ fn add(
         change.check_absent(names::CLAIMS, field.as_str());
         change.set(names::CLAIMS, field, seal(sealer, table, &key, &owner)?);
     }
+    let (audit, facts) = (keys.audit(), keys.facts());
     for record in &page.audit {
         let field = record.seq.to_string();
         let fact = fact_digest(&record.kind, &record.dedupe);
-        change.check_absent(&keys.audit, field.as_str());
-        change.check_absent(&keys.facts, &fact[..]);
+        change.check_absent(&audit, field.as_str());
+        change.check_absent(&facts, &fact[..]);
         let key = RowKey::pair(pair).number(record.seq);
-        change.set(&keys.facts, &fact[..], field.as_str());
-        change.set(&keys.audit, field, seal(sealer, Table::Audit, &key, record)?);
+        change.set(&facts, &fact[..], field.as_str());
+        change.set(&audit, field, seal(sealer, Table::Audit, &key, record)?);
     }
     if !page.audit.is_empty() {
         let head = seal(sealer, Table::AuditHeads, &RowKey::pair(pair), &page.state.head)?;
-        change.set(&keys.pair, "head", head.as_slice());
-        page.next_head = Some(head);
+        change.set(names::HEADS, name, head);
     }
     add_grants(change, sealer, pair, page, lives)?;
     add_events(change, sealer, pair, page)
@@ -272,13 +277,13 @@ fn add_grants(
     if page.seen_grants.is_empty() && page.state.grants.is_empty() {
         return Ok(());
     }
-    let keys = PairKeys::new(pair);
+    let grants = PairKeys::new(pair).grants();
     page.state.grants.retain(|grant| lives.get(&grant.node) == Some(&grant.incarnation));
     let place = |grant: &HeldGrant| names::grant_field(grant.version, &grant.node);
     let left: BTreeMap<_, _> =
         page.state.grants.iter().map(|grant| (place(grant), grant)).collect();
     for field in page.seen_grants.iter().map(place).filter(|field| !left.contains_key(field)) {
-        change.remove(&keys.grants, field);
+        change.remove(&grants, field);
     }
     for (field, grant) in left {
         if page.seen_grants.contains(grant) {
@@ -286,7 +291,7 @@ fn add_grants(
         }
         let key = grant_key(pair, grant.version, &grant.node);
         let value = GrantValue { incarnation: grant.incarnation, id: grant.id };
-        change.set(&keys.grants, field, seal(sealer, Table::Grants, &key, &value)?);
+        change.set(&grants, field, seal(sealer, Table::Grants, &key, &value)?);
     }
     Ok(())
 }
@@ -300,20 +305,20 @@ fn add_events(
     if page.published.is_none() && page.events.is_empty() {
         return Ok(());
     }
-    let keys = PairKeys::new(pair);
+    let outbox = PairKeys::new(pair).outbox();
     let published = page.published.unwrap_or_default();
     let is_past =
         |field: &&String| names::read_event(field).is_some_and(|(rev, _)| rev <= published.0);
     let (past, mut left): (Vec<_>, Vec<_>) =
         page.seen_events.iter().cloned().partition(|field| is_past(&field));
     for field in past {
-        change.remove(&keys.outbox, field);
+        change.remove(&outbox, field);
     }
     for (place, event) in &page.events {
         let field = names::event_field(event.rev.0, *place);
         let key = event_key(pair, event.rev.0, *place);
         let sealed = seal(sealer, Table::Outbox, &key, event)?;
-        change.set(&keys.outbox, field.as_str(), sealed);
+        change.set(&outbox, field.as_str(), sealed);
         left.push(field);
     }
     page.next_events = Some(left);
@@ -371,9 +376,14 @@ fn claim_place(claim: &ClaimKey) -> (Table, RowKey) {
     }
 }
 
-/// What stands in the list of pairs: whether it has work, and when it is due.
+/// What the list of pairs tells of one: whether it has work, and when it is due.
+fn summary(stored: &StoredPair) -> (bool, Option<u64>) {
+    (has_work(&stored.record), stored.record.next_rotate_at.map(|due| due.at.0))
+}
+
+/// How that stands there.
 fn summary_value(stored: &StoredPair) -> String {
-    let due = stored.record.next_rotate_at.map(|due| due.at.0.to_string());
-    let work = if has_work(&stored.record) { "work" } else { "idle" };
-    format!("{work} {}", due.as_deref().unwrap_or("-"))
+    let (has_work, due) = summary(stored);
+    let work = if has_work { "work" } else { "idle" };
+    due.map_or_else(|| format!("{work} -"), |due| format!("{work} {due}"))
 }

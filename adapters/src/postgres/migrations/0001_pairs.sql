@@ -95,21 +95,20 @@ create table keybaton.outbox (
     primary key (tenant, provider, rev, place)
 );
 
--- Ends the transaction unless every row that should have been written was.
-create function keybaton.demand(written bigint, wanted bigint) returns void language plpgsql as $$
+-- Ends the transaction: not every row that should have been written was.
+create function keybaton.lost(written bigint, wanted bigint) returns void language plpgsql as $$
 begin
-    if written <> wanted then
-        raise exception 'compare-and-set lost: % of % rows', written, wanted using errcode = 'KB001';
-    end if;
+    raise exception 'compare-and-set lost: % of % rows', written, wanted using errcode = 'KB001';
 end $$;
 
 -- Revision and epoch never go back, whoever writes. The condition stands in the trigger: for a row
--- that may be written nothing is called.
+-- that may be written nothing is called. Behind the write and not before it: what comes before locks
+-- each row once more.
 create function keybaton.forward_only() returns trigger language plpgsql as $$
 begin
     raise exception 'a pair goes back' using errcode = 'KB002';
 end $$;
-create trigger forward_only before update on keybaton.pair
+create trigger forward_only after update on keybaton.pair
     for each row when (new.rev < old.rev or new.epoch < old.epoch or new.touched <= old.touched)
     execute function keybaton.forward_only();
 

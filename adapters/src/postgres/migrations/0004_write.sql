@@ -1,102 +1,117 @@
 -- Everything that one transaction writes, in one statement: by itself it is written whole or not at
--- all, in one round trip.
+-- all, in one round trip. Rows come as arrays of rows: one argument for each table, not one for each
+-- column.
 
--- Compares and writes. Arrays of one group have one element for each row:
---   $1 advisory locks, in order; $2, $3 nodes and the lives that they must be in (taken so that no new
---   life begins before this transaction ends);
---   $4..$19 pairs: tenant, provider, how often it was written, epoch, revision, last transaction and
---   end of the audit as they were seen, then epoch, revision, owner's node and life, last transaction,
---   due time, work, record (null: it stays) and end of the audit (null: it stays);
---   $20..$26 versions; $27..$31 grants that go; $32..$37 grants; $38..$45 audit;
---   $46..$48 events that were published; $49..$53 events; $54 the clock's mark, or null.
-create function keybaton.write(bigint[], text[], bigint[],
-    text[], text[], bigint[], bigint[], bigint[], bytea[], bytea[],
-    bigint[], bigint[], text[], bigint[], bytea[], bigint[], boolean[], bytea[], bytea[],
-    text[], text[], bigint[], text[], text[], text[], bytea[],
-    text[], text[], bigint[], text[], bytea[],
-    text[], text[], bigint[], text[], bytea[], bigint[],
-    text[], text[], bigint[], bytea[], bytea[], text[], text[], bytea[],
-    text[], text[], bigint[],
-    text[], text[], bigint[], bigint[], bytea[],
-    bigint)
-returns void language plpgsql as $$
+-- A pair as it was seen (seen: how often it was written; 0: it was not there), and what becomes of it.
+-- A record or an end of the audit that is null stays.
+create type keybaton.pair_change as (
+    tenant text collate "C",
+    provider text collate "C",
+    seen bigint,
+    seen_epoch bigint,
+    seen_rev bigint,
+    seen_txn bytea,
+    seen_head bytea,
+    epoch bigint,
+    rev bigint,
+    owner_node text collate "C",
+    owner_incarnation bigint,
+    last_txn bytea,
+    next_rotate_at_ms bigint,
+    has_work boolean,
+    record bytea,
+    audit_head bytea
+);
+
+-- Compares and writes. No new life of the nodes begins before this transaction ends. Pairs are in the
+-- order of their names: whoever writes several locks their rows in that order, so that two never wait for
+-- each other in a circle. Published: a pair, and the last revision whose events go. The clock's mark may
+-- be null.
+create function keybaton.write(
+    nodes text[],
+    lives bigint[],
+    pairs keybaton.pair_change[],
+    versions keybaton.version[],
+    grants_gone keybaton.grant_row[],
+    grants keybaton.grant_row[],
+    records keybaton.audit[],
+    published_tenants text[],
+    published_providers text[],
+    published_revs bigint[],
+    events keybaton.outbox[],
+    now_ms bigint)
+returns void language plpgsql
+-- Looked up by key, one after the other: whatever is known of a table when that is thought out, it may
+-- be a thousand times as large before it is thought out again.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_mergejoin = off set enable_hashjoin = off as $$
 #variable_conflict use_column
 declare
     done bigint;
-    more bigint := 0;
+    more bigint;
 begin
-    -- Each statement sees what was committed before it began, so that nothing is compared before
-    -- the locks are there.
-    if cardinality($1) > 0 then
-        perform pg_advisory_xact_lock(k) from unnest($1) as a(k);
-    end if;
-    if cardinality($2) > 0 then
+    if cardinality(nodes) > 0 then
         select count(*) into done from (
-            select from unnest($2, $3) as a(node, life)
+            select from unnest(nodes, lives) as a(node, life)
             join keybaton.node_lease l on l.node_id = a.node and l.incarnation = a.life
             order by l.node_id for share of l) as alive;
-        perform keybaton.demand(done, cardinality($2));
+        if done <> cardinality(nodes) then
+            perform keybaton.lost(done, cardinality(nodes));
+        end if;
     end if;
+    -- A row that somebody else is writing is waited for, and then compared as it has become.
     update keybaton.pair p set touched = a.seen + 1, epoch = a.epoch, rev = a.rev,
         owner_node = a.owner_node, owner_incarnation = a.owner_incarnation,
         last_txn = a.last_txn, next_rotate_at_ms = a.next_rotate_at_ms, has_work = a.has_work,
         record = coalesce(a.record, p.record), audit_head = coalesce(a.audit_head, p.audit_head)
-    from unnest($4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
-        as a(tenant, provider, seen, seen_epoch, seen_rev, seen_txn, seen_head, epoch, rev,
-            owner_node, owner_incarnation, last_txn, next_rotate_at_ms, has_work, record, audit_head)
+    from unnest(pairs) as a
     where p.tenant = a.tenant and p.provider = a.provider
         and p.touched = a.seen and p.epoch = a.seen_epoch and p.rev = a.seen_rev
         and p.last_txn is not distinct from a.seen_txn
         and p.audit_head is not distinct from a.seen_head;
     get diagnostics done = row_count;
-    if 0 = any ($6) then
+    if done <> cardinality(pairs) then
         insert into keybaton.pair (tenant, provider, touched, epoch, rev, owner_node,
             owner_incarnation, last_txn, next_rotate_at_ms, has_work, record, audit_head)
         select a.tenant, a.provider, 1, a.epoch, a.rev, a.owner_node, a.owner_incarnation, a.last_txn,
             a.next_rotate_at_ms, a.has_work, a.record, a.audit_head
-        from unnest($4, $5, $6, $11, $12, $13, $14, $15, $16, $17, $18, $19)
-            as a(tenant, provider, seen, epoch, rev, owner_node, owner_incarnation, last_txn,
-                next_rotate_at_ms, has_work, record, audit_head)
-        where a.seen = 0 on conflict do nothing;
+        from unnest(pairs) as a where a.seen = 0 on conflict do nothing;
         get diagnostics more = row_count;
+        if done + more <> cardinality(pairs) then
+            perform keybaton.lost(done + more, cardinality(pairs));
+        end if;
     end if;
-    perform keybaton.demand(done + more, cardinality($4));
-    if cardinality($20) > 0 then
+    if cardinality(versions) > 0 then
         -- The new active version comes behind the one that it replaces: there is one at every
         -- moment.
         insert into keybaton.version as w
-            (tenant, provider, v, status, label, provider_key_id, fp)
-        select * from unnest($20, $21, $22, $23, $24, $25, $26)
-            as a(tenant, provider, v, status, label, provider_key_id, fp)
-        order by a.status = 'ACTIVE'
+        select a.* from unnest(versions) as a order by a.status = 'ACTIVE'
         on conflict (tenant, provider, v) do update set status = excluded.status,
             label = excluded.label, provider_key_id = excluded.provider_key_id, fp = excluded.fp;
     end if;
-    if cardinality($27) > 0 then
-        delete from keybaton.grant_row g
-        using unnest($27, $28, $29, $30, $31) as a(tenant, provider, v, node_id, grant_id)
+    if cardinality(grants_gone) > 0 then
+        delete from keybaton.grant_row g using unnest(grants_gone) as a
         where g.tenant = a.tenant and g.provider = a.provider and g.v = a.v
             and g.node_id = a.node_id and g.grant_id = a.grant_id;
     end if;
-    if cardinality($32) > 0 then
-        insert into keybaton.grant_row (tenant, provider, v, node_id, grant_id, incarnation)
-        select * from unnest($32, $33, $34, $35, $36, $37)
+    if cardinality(grants) > 0 then
+        insert into keybaton.grant_row select a.* from unnest(grants) as a
         on conflict (tenant, provider, v, node_id) do update
             set incarnation = excluded.incarnation, grant_id = excluded.grant_id;
     end if;
-    if cardinality($38) > 0 then
-        insert into keybaton.audit (tenant, provider, seq, prev, hash, kind, dedupe, body)
-        select * from unnest($38, $39, $40, $41, $42, $43, $44, $45);
+    if cardinality(records) > 0 then
+        insert into keybaton.audit select a.* from unnest(records) as a;
     end if;
-    if cardinality($46) > 0 then
-        delete from keybaton.outbox o using unnest($46, $47, $48) as a(tenant, provider, published)
+    if cardinality(published_tenants) > 0 then
+        delete from keybaton.outbox o
+        using unnest(published_tenants, published_providers, published_revs)
+            as a(tenant, provider, published)
         where o.tenant = a.tenant and o.provider = a.provider and o.rev <= a.published;
     end if;
-    if cardinality($49) > 0 then
-        insert into keybaton.outbox (tenant, provider, rev, place, body)
-        select * from unnest($49, $50, $51, $52, $53);
+    if cardinality(events) > 0 then
+        insert into keybaton.outbox select a.* from unnest(events) as a;
     end if;
-    if $54 is not null then
-        update keybaton.meta set time_ms = greatest(time_ms, $54);
+    if now_ms is not null then
+        update keybaton.meta set time_ms = greatest(time_ms, now_ms);
     end if;
 end $$;

@@ -1,17 +1,12 @@
 -- Entries of many tasks and checkpoints of many tenants, each written by one statement.
 
--- Looked up by key, one after the other: whatever is known of a table when that is thought out, it may
--- be a thousand times as large before it is thought out again.
-alter function keybaton.write set plan_cache_mode = force_generic_plan;
-alter function keybaton.write set enable_seqscan = off;
-alter function keybaton.write set enable_mergejoin = off;
-alter function keybaton.write set enable_hashjoin = off;
-
 -- Sealed bytes do not shrink.
 alter table keybaton.pair alter column record set storage external;
 alter table keybaton.audit alter column body set storage external;
 alter table keybaton.outbox alter column body set storage external;
 
+-- Looked up by key, one after the other, as in keybaton.write.
+--
 -- Arrays with one element for each entry: tenant, task, epoch, number of entries and life as the task
 -- must stand, the entry, and whether it is a checkpoint, a change of state, the end. Answers those that
 -- were written: their place in the arrays, from 1, and how many entries are kept before the task's newest
