@@ -122,10 +122,14 @@ pub const POSTGRES_RESERVE_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// the other is written. Below, a second round trip costs more than it hides.
 pub const BATCH_WORTH_SPLITTING: usize = 32;
 
-/// In about so many batches the queue of a database forgets that more asked at once than ask now:
-/// long enough that one short batch does not count as a smaller crowd, and a few round trips in which
-/// those who are left go in one batch instead of two.
+/// The part of a crowd by which the queue of a database believes at each batch that it has become
+/// smaller, unless it sees otherwise: an eighth, so that one short batch does not count as a smaller crowd,
+/// and half of it is forgotten within six.
 pub const CROWD_FORGOTTEN_IN: usize = 8;
+
+/// Longest wait of operations for others to go with them while a batch is under way. A batch takes a few
+/// milliseconds; one that takes so long waits for something, and nobody should wait with it.
+pub const COMPANY_WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// Most operations that one transaction in Postgres carries. Its cost is a round trip and a sync;
 /// with 500 in it, both have fallen below the cost of the rows.

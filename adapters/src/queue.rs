@@ -6,8 +6,8 @@
 //!                         └─► another one, of other keys ──────────────┘
 //! ```
 //!
-//! While the database works on one batch, the next one is prepared; a lone operation does not wait
-//! for company. An operation's key is what it changes: a pair, a task, a checkpoint.
+//! While the database works on one batch, the next one is prepared, once half of those are back who ask
+//! at once; a lone operation does not wait for company. An operation's key is what it changes: a pair, a task, a checkpoint.
 //!
 //! **Invariant:** of one key, nothing is on its way in two batches, and nothing overtakes.
 
@@ -19,8 +19,11 @@ use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
 
-use crate::limits::{BATCH_BYTES_MAX, BATCH_WORTH_SPLITTING, CROWD_FORGOTTEN_IN, WRITE_QUEUE_MAX};
+use crate::limits::{
+    BATCH_BYTES_MAX, BATCH_WORTH_SPLITTING, COMPANY_WAIT_MAX, CROWD_FORGOTTEN_IN, WRITE_QUEUE_MAX,
+};
 use crate::store::Down;
 
 /// Carries out operations together.
@@ -104,6 +107,9 @@ async fn write_all<W: Writer>(writer: Arc<W>, mut jobs: mpsc::Receiver<JobOf<W>>
         tokio::select! {
             got = jobs.recv_many(&mut waiting.jobs, room), if is_open && room > 0 => is_open = got > 0,
             Some(ended) = under_way.join_next() => waiting.end(ended),
+            () = sleep_until(waiting.since + COMPANY_WAIT_MAX), if waiting.is_for_company() => {
+                waiting.crowd = 0;
+            }
         }
         // The first one wakes this task. Whoever was answered a moment ago is about to ask again,
         // and goes with it.
@@ -139,18 +145,20 @@ struct Waiting<W: Writer> {
     /// How many asked at once lately, up to what one batch carries: when a batch goes, those that
     /// were answered a moment ago are neither here nor away.
     crowd: usize,
+    /// When the last batch went.
+    since: Instant,
 }
 
 impl<W: Writer> Default for Waiting<W> {
     fn default() -> Self {
-        Self { jobs: Vec::new(), away: Keys::<W>::default(), crowd: 0 }
+        Self { jobs: Vec::new(), away: Keys::<W>::default(), crowd: 0, since: Instant::now() }
     }
 }
 
 impl<W: Writer> Waiting<W> {
     /// What goes next, beside so many batches that are under way.
     fn next_batch(&mut self, under_way: usize) -> Option<Vec<JobOf<W>>> {
-        let Self { jobs, away, crowd } = self;
+        let Self { jobs, away, crowd, since } = self;
         let free = jobs.iter().filter(|job| !away.contains(W::key(&job.op))).count();
         let mut left = match under_way {
             // Everybody is here: half of them are prepared while the other half is written.
@@ -162,6 +170,7 @@ impl<W: Writer> Waiting<W> {
         };
         if left > 0 {
             let now = free + away.len();
+            *since = Instant::now();
             *crowd = now.max(*crowd - *crowd / CROWD_FORGOTTEN_IN).min(W::BATCH_MAX);
         }
         let mut bytes = 0;
@@ -177,6 +186,11 @@ impl<W: Writer> Waiting<W> {
         let batch: Vec<_> = jobs.extract_if(.., goes).collect();
         away.extend(batch.iter().map(|job| W::key(&job.op).clone()));
         (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Whether somebody waits who would go if the crowd were forgotten.
+    fn is_for_company(&self) -> bool {
+        self.crowd > 0 && !self.jobs.is_empty()
     }
 
     /// A batch is answered.
@@ -349,6 +363,35 @@ mod tests {
         }
         come(&mut waiting, 0..40);
         assert_eq!(next(&mut waiting, 0).map(|half| half.len()), Some(20), "forty are the crowd");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_long_for_company_beside_a_batch_that_takes_long() {
+        let slow = Slow::new();
+        let queue = Queue::start(Arc::clone(&slow));
+        let ask = |keys: std::ops::Range<usize>| {
+            futures::future::join_all(keys.map(|key| queue.submit((key, 0))))
+        };
+        let at_work = async |keys: usize| {
+            while slow.at_work.lock().len() != keys {
+                tokio::task::yield_now().await;
+            }
+        };
+        let late = async {
+            at_work(60).await;
+            slow.allowed.add_permits(1);
+            at_work(30).await;
+            let beside = async {
+                at_work(50).await;
+                slow.allowed.add_permits(2);
+            };
+            tokio::join!(ask(100..120), beside).0
+        };
+        let all = async { tokio::join!(ask(0..60), late) };
+        let (crowd, late) = tokio::time::timeout(COMPANY_WAIT_MAX * 100, all)
+            .await
+            .expect("the twenty go beside the thirty that take long");
+        assert!(crowd.iter().chain(&late).all(Result::is_ok));
     }
 
     #[test]

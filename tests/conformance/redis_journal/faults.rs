@@ -300,6 +300,12 @@ async fn what_was_changed_or_moved_in_redis_is_corrupt() {
     other.promote(1, 2).await;
     writer.grant(1, 1).await.expect("granted");
     let hashes = ["keybaton:at", "keybaton:records", "keybaton:heads"];
+    let lost = "redis.call('RENAME', KEYS[1], KEYS[2]) return 1";
+    place.admin(&["EVAL", lost, "2", hashes[2], "keybaton:away"]);
+    let read = store.journal.audit(&pair("acme"), 0).await;
+    assert!(matches!(read, Err(Refusal::Denied { denial: Denial::Corrupt, .. })), "{read:?}");
+    place.admin(&["EVAL", lost, "2", "keybaton:away", hashes[2]]);
+    assert_eq!(store.journal.audit(&pair("acme"), 0).await.map(|audit| audit.len()), Ok(1));
     let pairs = ["acme/openai", "acme-2/openai"];
     // What is one pair's in the place of the other's, as somebody with access could do.
     let copy = "return redis.call('HSET', KEYS[1], ARGV[1], redis.call('HGET', KEYS[1], ARGV[2]))";

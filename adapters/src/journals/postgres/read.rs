@@ -115,14 +115,15 @@ async fn ask(client: &Client, wanted: &Wanted) -> Result<Found, Error> {
     let of_claims: [Value; 3] = [&at, &keys, &secrets];
     let (locks, writers): ([Value; 1], [Value; 1]) = ([&locks], [&writers]);
     // Sent one behind the other, answered in this order: each statement sees what was committed
-    // before the locks were there.
-    let (_, _, _, lives, pairs, grants, claims, facts) = try_join!(
+    // before it began. So the pairs are locked before anything of them is read, and lives are read
+    // behind the grants: there is one for each grant that is seen.
+    let (_, _, _, pairs, grants, lives, claims, facts) = try_join!(
         client.batch_execute("begin"),
         client.execute(&lock_pairs, &locks),
         client.execute(&lock_lives, &writers),
-        client.query(&lives, &[]),
         client.query(&pairs, &of_pairs),
         client.query(&grants, &of_pairs),
+        client.query(&lives, &[]),
         client.query(&claims, &of_claims),
         client.query(&facts, &of_facts),
     )?;

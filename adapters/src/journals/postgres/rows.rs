@@ -32,8 +32,8 @@ pub(super) fn word(status: VersionStatus) -> &'static str {
     }
 }
 
-/// The advisory lock under which a pair is written. Two pairs may share one: they then wait for
-/// each other, and nothing else.
+/// The advisory lock of whoever reads a pair before writing it. Two pairs may share one: they then
+/// wait for each other, and nothing else.
 pub(super) fn lock_of(pair: &PairId) -> i64 {
     let digest = Sha256::digest(RowKey::pair(pair).as_bytes());
     digest.first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes))

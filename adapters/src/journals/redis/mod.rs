@@ -48,7 +48,9 @@ pub use settings::{AcceptedLoss, Durability, RedisJournalSettings};
 
 use self::change::Change;
 use self::names::PairKeys;
-use self::pages::{Sheets, answered, lives, open_audit, open_events, open_head, questions};
+use self::pages::{
+    Sheets, answered, ends_with, lives, open_audit, open_events, open_head, questions,
+};
 use self::server::{Server, Step, corrupt};
 use crate::SystemClock;
 use crate::journals::book::{Named, Page};
@@ -296,13 +298,20 @@ impl Journal for RedisJournal {
     async fn audit(&self, pair: &PairId, after: u64) -> Result<Vec<SealedAudit>, Refusal> {
         let keys = PairKeys::new(pair);
         let page = (1..=AUDIT_PAGE_MAX as u64).map(|n| after.saturating_add(n));
+        let at = cmd("HGET").arg(names::AT).arg(&keys.name).clone();
         let head = cmd("HGET").arg(names::HEADS).arg(&keys.name).clone();
         let rows = cmd("HMGET").arg(keys.audit()).arg(page.clone().collect::<Vec<_>>()).clone();
-        let mut answers = self.shared.server.read(vec![head, rows]).await?;
+        let mut answers = self.shared.server.read(vec![at, head, rows]).await?;
+        let at: Option<String> = answers.next()?;
         let (head, rows): (Option<Vec<u8>>, Vec<Option<Vec<u8>>>) =
             (answers.next()?, answers.next()?);
         let sealer = &self.shared.sealer;
-        let end = open_head(sealer, pair, head.as_deref()).map_err(denied)?.seq;
+        let head = open_head(sealer, pair, head.as_deref()).map_err(denied)?;
+        if !ends_with(at.as_deref(), head) {
+            let why = format!("the audit of {pair} does not end where its row says");
+            return Err(denied(Corrupt(why)));
+        }
+        let end = head.seq;
         let mut records = Vec::new();
         for (seq, row) in page.zip(rows).take_while(|(seq, _)| *seq <= end) {
             let missing =

@@ -1,8 +1,8 @@
 //! What lies where. What every commit of a pair writes lies in hashes that all pairs share, so that a
 //! commit of many is a few commands; what grows with a pair, and all of a task, in hashes of its own.
 //!
-//! Names stand readable in keys and fields, as do the numbers that the script compares; every other
-//! value is sealed, bound to its table and key as in the embedded store.
+//! Names stand readable in keys and fields, as does what the script compares ([`AT`]); every other value
+//! is sealed, bound to its table and key as in the embedded store.
 
 use keybaton_messages::{NodeId, PairId, TaskKey, Version};
 

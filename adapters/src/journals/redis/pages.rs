@@ -107,9 +107,20 @@ fn at_value(stored: Option<&StoredPair>, seen: i64, end: AuditHead) -> String {
     // Nothing fails that is written to a string.
     let _ = write!(at, "{epoch} {rev} {seen} ");
     HEXLOWER.encode_append(&txn, &mut at);
-    let _ = write!(at, " {} ", end.seq);
-    HEXLOWER.encode_append(&end.hash, &mut at);
+    write_end(&mut at, end);
     at
+}
+
+fn write_end(at: &mut String, end: AuditHead) {
+    let _ = write!(at, " {} ", end.seq);
+    HEXLOWER.encode_append(&end.hash, at);
+}
+
+/// Whether a pair that stands there has this end of its audit. One of which nothing is there has none.
+pub(super) fn ends_with(at: Option<&str>, end: AuditHead) -> bool {
+    let mut tail = String::new();
+    write_end(&mut tail, end);
+    at.map_or(end == AuditHead::START, |at| at.ends_with(&tail))
 }
 
 /// Room for where a pair stands: a transaction and a hash in hexadecimal digits, four numbers.
