@@ -123,12 +123,12 @@ pub const POSTGRES_RESERVE_LOOK_EVERY: Duration = Duration::from_secs(1);
 pub const BATCH_WORTH_SPLITTING: usize = 32;
 
 /// The part of a crowd by which the queue of a database believes at each batch that it has become
-/// smaller, unless it sees otherwise: an eighth, so that one short batch does not count as a smaller crowd,
-/// and half of it is forgotten within six.
+/// smaller, unless it sees otherwise: an eighth, so that one short batch does not count as a smaller
+/// crowd, and half of it is forgotten within six.
 pub const CROWD_FORGOTTEN_IN: usize = 8;
 
-/// Longest wait of operations for others to go with them while a batch is under way. A batch takes a few
-/// milliseconds; one that takes so long waits for something, and nobody should wait with it.
+/// Longest wait of operations for others to go with them while a batch is under way. A batch takes a
+/// few milliseconds; one that takes so long waits for something, and nobody should wait with it.
 pub const COMPANY_WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// Most operations that one transaction in Postgres carries. Its cost is a round trip and a sync;

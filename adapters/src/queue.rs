@@ -6,8 +6,9 @@
 //!                         └─► another one, of other keys ──────────────┘
 //! ```
 //!
-//! While the database works on one batch, the next one is prepared, once half of those are back who ask
-//! at once; a lone operation does not wait for company. An operation's key is what it changes: a pair, a task, a checkpoint.
+//! While the database works on one batch, the next one is prepared, once half of those are back who
+//! ask at once; a lone operation does not wait for company. An operation's key is what it changes: a
+//! pair, a task, a checkpoint.
 //!
 //! **Invariant:** of one key, nothing is on its way in two batches, and nothing overtakes.
 

@@ -9,8 +9,8 @@
 //!
 //! Everybody who waits is written together, by the same rules as in the other stores. The script
 //! compares each pair's epoch, revision, number of writes, last transaction and end of the audit, the
-//! lives of the writers and the claims on keys with what was read, or what is remembered of the last write, and
-//! then changes everything or nothing: several nodes may write. See
+//! lives of the writers and the claims on keys with what was read, or what is remembered of the last
+//! write, and then changes everything or nothing: several nodes may write. See
 //! [`Memory`](crate::journals::memory).
 //!
 //! **Invariant:** once the script was sent, only an answer of the server says how it ended; a

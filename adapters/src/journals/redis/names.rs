@@ -1,8 +1,9 @@
-//! What lies where. What every commit of a pair writes lies in hashes that all pairs share, so that a
-//! commit of many is a few commands; what grows with a pair, and all of a task, in hashes of its own.
+//! What lies where. What every commit of a pair writes lies in hashes that all pairs share, so that
+//! a commit of many is a few commands; what grows with a pair, and all of a task, in hashes of its
+//! own.
 //!
-//! Names stand readable in keys and fields, as does what the script compares ([`AT`]); every other value
-//! is sealed, bound to its table and key as in the embedded store.
+//! Names stand readable in keys and fields, as does what the script compares ([`AT`]); every other
+//! value is sealed, bound to its table and key as in the embedded store.
 
 use keybaton_messages::{NodeId, PairId, TaskKey, Version};
 
@@ -25,8 +26,9 @@ pub(super) const LIVES: &str = "keybaton:lives";
 pub(super) const PAIRS: &str = "keybaton:pairs";
 
 /// `tenant/provider` -> where the pair stands: epoch, revision, number of writes, last transaction,
-/// number and hash of the last audit record. No two states ever have the same ones. Longer than the 64
-/// bytes up to which Redis would keep a small hash as a list and look at one entry after the other.
+/// number and hash of the last audit record. No two states ever have the same ones. Longer than the
+/// 64 bytes up to which Redis keeps a small hash as a list and looks at one entry after the other
+/// (`hash-max-listpack-value`).
 pub(super) const AT: &str = "keybaton:at";
 
 /// `tenant/provider` -> the pair's record.

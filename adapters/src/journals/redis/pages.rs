@@ -98,8 +98,8 @@ fn grant(sealer: &Sealer, pair: &PairId, field: &str, bytes: &[u8]) -> Result<He
     Ok(HeldGrant { version, node, incarnation, id })
 }
 
-/// Where a pair stands, as every write compares it: also what a server that lost some writes may have
-/// under the same numbers is told apart.
+/// Where a pair stands, as every write compares it: also what a server that lost some writes may
+/// have under the same numbers is told apart.
 fn at_value(stored: Option<&StoredPair>, seen: i64, end: AuditHead) -> String {
     let (epoch, rev) = stored.map_or((0, 0), |s| (s.record.epoch.0, s.record.rev.0));
     let txn = stored.map_or([0; 16], |stored| stored.last_txn.0);
