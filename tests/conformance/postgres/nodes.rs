@@ -11,7 +11,7 @@ use keybaton_servers::unless_missing;
 use keybaton_tests::conformance::journal::chain;
 use keybaton_tests::conformance::records::{Writer, audit_entry, pair, promoted, record_in};
 
-use crate::postgres::faults::session;
+use crate::postgres::faults::{session, until};
 use crate::postgres::{Place, open_at, shared};
 
 /// Two stores on one database, as two nodes have them.
@@ -55,15 +55,10 @@ async fn of_many_transactions_from_two_nodes_one_is_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_that_write_the_same_pairs_in_opposite_order_wait_for_each_other_and_never_in_a_circle()
- {
+async fn what_two_nodes_append_to_the_same_pairs_at_once_is_there_once() {
     const PAIRS: usize = 40;
     const ROUNDS: usize = 5;
-    let Some(place) = unless_missing(Place::start()) else { return };
-    let database = place.database();
-    let settings = place.settings(&database);
-    let one = open_at(&settings).await.expect("a new store");
-    let other = open_at(&settings).await.expect("the same store");
+    let Some((one, other)) = two().await else { return };
     let pairs: Vec<_> = (0..PAIRS).map(|n| pair(&format!("t{n}"))).collect();
     for round in 0..ROUNDS {
         let append = |journal: Arc<dyn Journal>, by: &str, pair: &PairId| {
@@ -81,10 +76,38 @@ async fn nodes_that_write_the_same_pairs_in_opposite_order_wait_for_each_other_a
         assert_eq!(audit.len(), 2 * ROUNDS, "{pair}: each entry once");
         assert!(audit.windows(2).all(|two| two[1].prev == two[0].hash), "{pair}: one chain");
     }
-    let server = session(&place, &database).await;
-    let circles = "select deadlocks from pg_stat_database where datname = current_database()";
-    let circles: i64 = server.query_one(circles, &[]).await.expect("read").get(0);
-    assert_eq!(circles, 0);
+}
+
+/// So that of two nodes that write the same pairs neither waits for the other in a circle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pairs_are_locked_in_the_order_of_their_names_remembered_or_read() {
+    let Some(place) = unless_missing(Place::start()) else { return };
+    let database = place.database();
+    let settings = place.settings(&database);
+    let remembering = open_at(&settings).await.expect("a new store");
+    let reading = open_at(&settings).await.expect("the same store");
+    let append = async |store: &Postgres, n: u8| {
+        let entry = audit_entry(AuditKind::Triggered, &n.to_string());
+        let pairs = [pair("t0"), pair("t1"), pair("t2")];
+        let appends = pairs.iter().map(|pair| store.journal.append_audit(pair, &entry));
+        for answer in join_all(appends).await {
+            answer.expect("appended");
+        }
+    };
+    append(&remembering, 0).await;
+    let (holder, other) = (session(&place, &database).await, session(&place, &database).await);
+    for (n, store) in [(1, &remembering), (2, &reading)] {
+        let hold = "begin; select from keybaton.pair where tenant = 't1' for update";
+        holder.batch_execute(hold).await.expect("held");
+        let look = async {
+            let waiting = "select count(*) from pg_locks where not granted";
+            until(&place, &database, waiting, "1").await;
+            let free = "select from keybaton.pair where tenant = 't2' for update skip locked";
+            assert_eq!(other.query(free, &[]).await.expect("read").len(), 1, "{n}: t2 before t1");
+            holder.batch_execute("commit").await.expect("let go");
+        };
+        tokio::join!(append(store, n), look);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
