@@ -186,6 +186,10 @@ pub const REDIS_PASSWORD_BYTES_MAX: usize = 256;
 /// share has become cheap by then.
 pub const REDIS_BATCH_MAX: usize = 128;
 
+/// Most pipelines that are on their way to Redis at once: one that it works on, and one that it finds
+/// when it has answered that.
+pub const REDIS_PIPELINES_MAX: usize = 2;
+
 /// Longest wait for Redis as a journal. A write takes a sync, with replicas theirs too; after ten
 /// seconds the server is taken to be away, as long as for Postgres.
 pub const REDIS_JOURNAL_ANSWER_MAX: Duration = Duration::from_secs(10);

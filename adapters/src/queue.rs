@@ -15,8 +15,10 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
@@ -77,56 +79,70 @@ impl<Op: Send + Sync + 'static, Answer: Send + 'static> Queue<Op, Answer> {
         Self { jobs: sender, name: W::NAME }
     }
 
-    /// Carries out an operation; it is carried out also when nobody waits for it any more.
+    /// Carries out an operation; from this call on it is carried out also when nobody waits for it.
     ///
     /// # Errors
     /// When too many wait, or nobody can tell how it ended.
-    pub(crate) async fn submit(&self, op: Op) -> Result<Answer, Down> {
+    pub(crate) fn submit(
+        &self,
+        op: Op,
+    ) -> impl Future<Output = Result<Answer, Down>> + Send + use<Op, Answer> {
+        // Not part of what waits: an operation is large, and a future is moved about.
         let (answer, done) = oneshot::channel();
-        let ended = format!("the writer to {} ended", self.name);
-        match self.jobs.try_send(Job { op, answer }) {
-            Ok(()) => done.await.map_err(|_| Down::Unknown(ended)),
-            Err(TrySendError::Closed(_)) => Err(Down::Unavailable(ended)),
-            Err(TrySendError::Full(_)) => {
-                let why = format!("too many operations wait for {}", self.name);
-                Err(Down::Unavailable(why))
+        let sent = self.jobs.try_send(Job { op, answer }).map_err(|error| match error {
+            TrySendError::Closed(_) => Down::Unavailable(ended(self.name)),
+            TrySendError::Full(_) => {
+                Down::Unavailable(format!("too many operations wait for {}", self.name))
             }
+        });
+        let name = self.name;
+        async move {
+            sent?;
+            done.await.map_err(|_| Down::Unknown(ended(name)))
         }
     }
 }
 
+fn ended(name: &str) -> String {
+    format!("the writer to {name} ended")
+}
+
 type JobOf<W> = Job<<W as Writer>::Op, <W as Writer>::Answer>;
-type Keys<W> = HashSet<<W as Writer>::Key>;
+type Keys<W> = HashSet<<W as Writer>::Key, RandomState>;
 
 /// Carries out what comes, until nobody can ask any more and everything is answered.
 async fn write_all<W: Writer>(writer: Arc<W>, mut jobs: mpsc::Receiver<JobOf<W>>) {
     let mut waiting = Waiting::<W>::default();
     let mut under_way = JoinSet::new();
-    let mut is_open = true;
+    let mut company = pin!(sleep_until(waiting.since));
+    let (mut came, mut is_open) = (Vec::new(), true);
     while is_open || !under_way.is_empty() {
-        let room = W::BATCH_MAX.saturating_sub(waiting.jobs.len());
+        let room = W::BATCH_MAX.saturating_sub(waiting.len());
         tokio::select! {
-            got = jobs.recv_many(&mut waiting.jobs, room), if is_open && room > 0 => is_open = got > 0,
+            got = jobs.recv_many(&mut came, room), if is_open && room > 0 => is_open = got > 0,
             Some(ended) = under_way.join_next() => waiting.end(ended),
-            () = sleep_until(waiting.since + COMPANY_WAIT_MAX), if waiting.is_for_company() => {
-                waiting.crowd = 0;
-            }
+            () = &mut company, if waiting.is_for_company() => waiting.crowd = 0,
         }
         // The first one wakes this task. Whoever was answered a moment ago is about to ask again,
         // and goes with it.
         tokio::task::yield_now().await;
-        while waiting.jobs.len() < W::BATCH_MAX
+        while waiting.len() + came.len() < W::BATCH_MAX
             && let Ok(job) = jobs.try_recv()
         {
-            waiting.jobs.push(job);
+            came.push(job);
         }
+        waiting.add(came.drain(..));
+        let since = waiting.since;
         while let Some(batch) = waiting.next_batch(under_way.len()) {
             under_way.spawn(write(Arc::clone(&writer), batch));
+        }
+        if waiting.since != since {
+            company.as_mut().reset(waiting.since + COMPANY_WAIT_MAX);
         }
     }
 }
 
-async fn write<W: Writer>(writer: Arc<W>, batch: Vec<JobOf<W>>) -> Keys<W> {
+async fn write<W: Writer>(writer: Arc<W>, batch: Vec<JobOf<W>>) -> Vec<W::Key> {
     let ops: Vec<_> = batch.iter().map(|job| &job.op).collect();
     let answers = writer.carry_out(&ops).await;
     let keys = ops.into_iter().map(|op| W::key(op).clone()).collect();
@@ -139,8 +155,10 @@ async fn write<W: Writer>(writer: Arc<W>, batch: Vec<JobOf<W>>) -> Keys<W> {
 
 /// What waits to be carried out.
 struct Waiting<W: Writer> {
-    /// In the order in which they came.
-    jobs: Vec<JobOf<W>>,
+    /// What can go, in the order in which it came.
+    free: Vec<JobOf<W>>,
+    /// What waits for an operation of its key that is under way.
+    behind: Vec<JobOf<W>>,
     /// What the batches change that are under way.
     away: Keys<W>,
     /// How many asked at once lately, up to what one batch carries: when a batch goes, those that
@@ -152,50 +170,72 @@ struct Waiting<W: Writer> {
 
 impl<W: Writer> Default for Waiting<W> {
     fn default() -> Self {
-        Self { jobs: Vec::new(), away: Keys::<W>::default(), crowd: 0, since: Instant::now() }
+        Self {
+            free: Vec::new(),
+            behind: Vec::new(),
+            away: Keys::<W>::default(),
+            crowd: 0,
+            since: Instant::now(),
+        }
     }
 }
 
 impl<W: Writer> Waiting<W> {
+    fn len(&self) -> usize {
+        self.free.len() + self.behind.len()
+    }
+
+    fn add(&mut self, came: impl Iterator<Item = JobOf<W>>) {
+        for job in came {
+            let is_free = !self.away.contains(W::key(&job.op));
+            let these = if is_free { &mut self.free } else { &mut self.behind };
+            these.push(job);
+        }
+    }
+
     /// What goes next, beside so many batches that are under way.
     fn next_batch(&mut self, under_way: usize) -> Option<Vec<JobOf<W>>> {
-        let Self { jobs, away, crowd, since } = self;
-        let free = jobs.iter().filter(|job| !away.contains(W::key(&job.op))).count();
-        let mut left = match under_way {
+        let (free, crowd) = (self.free.len(), self.crowd);
+        let most = match under_way {
             // Everybody is here: half of them are prepared while the other half is written.
-            0 if free >= BATCH_WORTH_SPLITTING.max(*crowd) => free.div_ceil(2),
+            0 if free >= BATCH_WORTH_SPLITTING.max(crowd) => free.div_ceil(2),
             0 => free,
             // A batch costs a round trip and a sync: few wait until half of everybody is here.
-            1 if free >= (BATCH_WORTH_SPLITTING / 2).max(*crowd / 2) => free,
+            1 if free >= (BATCH_WORTH_SPLITTING / 2).max(crowd / 2) => free,
             _ => 0,
         };
-        if left > 0 {
-            let now = free + away.len();
-            *since = Instant::now();
-            *crowd = now.max(*crowd - *crowd / CROWD_FORGOTTEN_IN).min(W::BATCH_MAX);
+        let goes = self.fitting(most);
+        if goes == 0 {
+            return None;
         }
+        let now = free + self.away.len();
+        self.since = Instant::now();
+        self.crowd = now.max(crowd - crowd / CROWD_FORGOTTEN_IN).min(W::BATCH_MAX);
+        let rest = self.free.split_off(goes);
+        let batch = std::mem::take(&mut self.free);
+        self.away.extend(batch.iter().map(|job| W::key(&job.op).clone()));
+        self.add(rest.into_iter());
+        Some(batch)
+    }
+
+    /// How many of the free ones one batch has room for, up to so many.
+    fn fitting(&self, most: usize) -> usize {
         let mut bytes = 0;
-        let goes = |job: &mut JobOf<W>| {
-            let has_room = left > 0 && bytes < BATCH_BYTES_MAX;
-            let goes = has_room && !away.contains(W::key(&job.op));
-            if goes {
-                left -= 1;
-                bytes += W::bytes(&job.op);
-            }
-            goes
+        let fits = |job: &&JobOf<W>| {
+            let has_room = bytes < BATCH_BYTES_MAX;
+            bytes += W::bytes(&job.op);
+            has_room
         };
-        let batch: Vec<_> = jobs.extract_if(.., goes).collect();
-        away.extend(batch.iter().map(|job| W::key(&job.op).clone()));
-        (!batch.is_empty()).then_some(batch)
+        self.free.iter().take(most).take_while(fits).count()
     }
 
     /// Whether somebody waits who would go if the crowd were forgotten.
     fn is_for_company(&self) -> bool {
-        self.crowd > 0 && !self.jobs.is_empty()
+        self.crowd > 0 && !self.free.is_empty()
     }
 
     /// A batch is answered.
-    fn end(&mut self, ended: Result<Keys<W>, JoinError>) {
+    fn end(&mut self, ended: Result<Vec<W::Key>, JoinError>) {
         match ended {
             Ok(keys) => keys.iter().for_each(|key| drop(self.away.take(key))),
             Err(error) => {
@@ -204,6 +244,8 @@ impl<W: Writer> Waiting<W> {
                 }
             }
         }
+        let behind = std::mem::take(&mut self.behind);
+        self.add(behind.into_iter());
     }
 }
 
@@ -312,22 +354,22 @@ mod tests {
             waiting.next_batch(under_way).map(|batch| batch.len())
         };
         let mut waiting = Waiting::default();
-        waiting.jobs.extend((0..BATCH_WORTH_SPLITTING - 1).map(|key| job(key, 0)));
+        waiting.add((0..BATCH_WORTH_SPLITTING - 1).map(|key| job(key, 0)));
         assert_eq!(sizes(&mut waiting, 0), Some(BATCH_WORTH_SPLITTING - 1), "one batch");
-        waiting.jobs.push(job(100, 0));
+        waiting.add([job(100, 0)].into_iter());
         assert_eq!(sizes(&mut waiting, 1), None, "a lone one waits for the batch or for more");
         assert_eq!(sizes(&mut waiting, 0), Some(1), "or until nothing is under way");
-        waiting.away.clear();
+        waiting.end(Ok((0..=100).collect()));
 
-        waiting.jobs.extend((0..41).map(|key| job(key, 0)));
+        waiting.add((0..41).map(|key| job(key, 0)));
         assert_eq!(sizes(&mut waiting, 0), Some(21));
         assert_eq!(sizes(&mut waiting, 1), Some(20));
-        waiting.jobs.extend((0..41).map(|key| job(key, 1)));
+        waiting.add((0..41).map(|key| job(key, 1)));
         assert_eq!(sizes(&mut waiting, 1), None, "all of their keys are away");
         assert_eq!(sizes(&mut waiting, 2), None);
         waiting.end(Ok((0..21).collect()));
         assert_eq!(sizes(&mut waiting, 1), Some(21), "those that came back go");
-        assert_eq!(waiting.jobs.len(), 20);
+        assert_eq!(waiting.len(), 20);
     }
 
     #[test]
@@ -336,12 +378,12 @@ mod tests {
             waiting.next_batch(under_way).map(|batch| batch.iter().map(|job| job.op.0).collect())
         };
         let come = |waiting: &mut Waiting<Slow>, keys: std::ops::Range<usize>| {
-            waiting.jobs.extend(keys.map(|key| job(key, 0)));
+            waiting.add(keys.map(|key| job(key, 0)));
         };
         let mut waiting = Waiting::default();
         come(&mut waiting, 0..60);
-        let first: Keys<Slow> = next(&mut waiting, 0).expect("half");
-        let second: Keys<Slow> = next(&mut waiting, 1).expect("the other half");
+        let first: Vec<usize> = next(&mut waiting, 0).expect("half");
+        let second: Vec<usize> = next(&mut waiting, 1).expect("the other half");
         assert_eq!((first.len(), second.len()), (30, 30));
 
         waiting.end(Ok(first));
@@ -398,7 +440,7 @@ mod tests {
     #[test]
     fn what_is_large_goes_with_few() {
         let mut waiting = Waiting::<Slow>::default();
-        waiting.jobs.extend((0..5).map(|key| job(key, LARGE)));
+        waiting.add((0..5).map(|key| job(key, LARGE)));
         let mut batches = std::iter::from_fn(|| waiting.next_batch(0)).map(|batch| batch.len());
         assert_eq!(batches.next(), Some(2));
         assert_eq!(batches.next(), Some(2));

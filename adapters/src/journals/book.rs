@@ -6,6 +6,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
 use keybaton_messages::{
     Event, Fingerprint, GrantId, Incarnation, NodeId, PairId, ProviderKeyId, ProviderName, Rev,
     Version, VersionStatus,
@@ -18,7 +21,7 @@ use keybaton_rotation::{AuditEntry, AuditKind, Gate, Guard};
 
 use crate::SystemClock;
 use crate::audit::{body_of, word_of};
-use crate::journals::operations::Done;
+use crate::journals::operations::{Commit, Done};
 use crate::journals::redb::chain::grant_entry;
 use crate::journals::redb::commit::{copied, events_of, follows, no_key};
 use crate::journals::redb::pairs::{Corrupt, PairState};
@@ -49,25 +52,24 @@ pub(super) struct Page {
     pub(super) seen: i64,
     pub(super) seen_stored: Option<StoredPair>,
     pub(super) seen_grants: Vec<HeldGrant>,
-    pub(super) seen_end: AuditHead,
-    /// The end of the audit as its bytes lie there, where a store compares those. No two ends ever
-    /// have the same ones.
-    pub(super) seen_head: Option<Vec<u8>>,
+    /// The bytes of the pair that a store compares, where it compares some: no two states ever have
+    /// the same ones.
+    pub(super) seen_mark: Option<Vec<u8>>,
     /// Names of the events that wait, where a store has to know them.
     pub(super) seen_events: Vec<String>,
     pub(super) state: PairState,
     /// Something is to be written.
     pub(super) is_touched: bool,
-    /// The record is to be written.
-    pub(super) is_record_new: bool,
+    /// The record, sealed, if it is to be written.
+    pub(super) sealed: Option<Bytes>,
     pub(super) versions: BTreeMap<Version, VersionRow>,
     pub(super) audit: Vec<SealedAudit>,
     pub(super) events: Vec<(u64, Event)>,
     pub(super) published: Option<Rev>,
     /// Keys and secrets that nobody had claimed.
     pub(super) claims: Vec<(ClaimKey, Version)>,
-    /// What becomes of [`Self::seen_head`], when it changes.
-    pub(super) next_head: Option<Vec<u8>>,
+    /// What becomes of [`Self::seen_mark`], when it changes.
+    pub(super) next_mark: Option<Vec<u8>>,
     /// What becomes of [`Self::seen_events`], when they change.
     pub(super) next_events: Option<Vec<String>>,
 }
@@ -78,18 +80,17 @@ impl Page {
             seen,
             seen_stored: state.stored.clone(),
             seen_grants: state.grants.clone(),
-            seen_end: state.head,
-            seen_head: None,
+            seen_mark: None,
             seen_events: Vec::new(),
             state,
             is_touched: false,
-            is_record_new: false,
+            sealed: None,
             versions: BTreeMap::new(),
             audit: Vec::new(),
             events: Vec::new(),
             published: None,
             claims: Vec::new(),
-            next_head: None,
+            next_mark: None,
             next_events: None,
         }
     }
@@ -97,6 +98,16 @@ impl Page {
     /// A pair of which nothing is there.
     pub(super) fn blank() -> Self {
         Self::new(0, PairState { stored: None, grants: Vec::new(), head: AuditHead::START })
+    }
+
+    /// What became of it is committed, and is now how it is seen.
+    pub(super) fn turn(&mut self) {
+        let blank = PairState { stored: None, grants: Vec::new(), head: AuditHead::START };
+        let state = std::mem::replace(&mut self.state, blank);
+        let mark = self.next_mark.take().or_else(|| self.seen_mark.take());
+        let events =
+            self.next_events.take().unwrap_or_else(|| std::mem::take(&mut self.seen_events));
+        *self = Self { seen_mark: mark, seen_events: events, ..Self::new(self.seen + 1, state) };
     }
 
     fn keep_grant(&mut self, grant: HeldGrant) {
@@ -112,12 +123,15 @@ impl Page {
     }
 }
 
+/// The pairs of a transaction.
+pub(super) type Pages = IndexMap<PairId, Result<Box<Page>, Corrupt>, RandomState>;
+
 /// Everything that one transaction reads and writes.
 pub(super) struct Book {
     pub(super) clock: Arc<SystemClock>,
     pub(super) audit_key: Arc<AuditKey>,
     pub(super) lives: HashMap<NodeId, Incarnation>,
-    pub(super) pages: BTreeMap<PairId, Result<Page, Corrupt>>,
+    pub(super) pages: Pages,
     pub(super) claims: HashMap<ClaimKey, (PairId, Version)>,
     pub(super) facts: HashSet<Fact>,
 }
@@ -127,12 +141,13 @@ impl Book {
     /// pages that are remembered have given the answers.
     pub(super) fn is_all_agreed(&self, answers: &[Done]) -> bool {
         let is_compared =
-            |page: &Result<Page, Corrupt>| page.as_ref().is_ok_and(|page| page.is_touched);
+            |page: &Result<Box<Page>, Corrupt>| page.as_ref().is_ok_and(|page| page.is_touched);
         self.pages.values().all(is_compared) && !answers.iter().any(Done::is_refusal)
     }
 
     /// One transaction on one pair, checked in the order that the port says.
-    pub(super) fn commit(&mut self, transaction: &Transaction) -> Result<Rev, CommitError> {
+    pub(super) fn commit(&mut self, commit: &Commit) -> Result<Rev, CommitError> {
+        let Commit { transaction, sealed } = commit;
         let record = &transaction.record;
         let page = self.page(&record.pair)?;
         let stored = page.state.stored.as_ref();
@@ -151,7 +166,7 @@ impl Book {
                 self.page(&record.pair)?.claims.push((claim, version));
             }
         }
-        self.write(transaction)
+        self.write(transaction, sealed)
     }
 
     fn check(&mut self, transaction: &Transaction) -> Result<(), CommitError> {
@@ -227,7 +242,7 @@ impl Book {
         }
     }
 
-    fn write(&mut self, transaction: &Transaction) -> Result<Rev, CommitError> {
+    fn write(&mut self, transaction: &Transaction, sealed: &Bytes) -> Result<Rev, CommitError> {
         let record = &transaction.record;
         let mut audit: Vec<_> =
             transaction.audit.iter().map(|entry| self.with_outstanding(record, entry)).collect();
@@ -255,7 +270,7 @@ impl Book {
         page.events.extend((0..).zip(events_of(transaction)));
         page.state.stored = Some(StoredPair { record: record.clone(), last_txn: transaction.id });
         page.is_touched = true;
-        page.is_record_new = true;
+        page.sealed = Some(sealed.clone());
         let body = |entry: &AuditEntry, at| {
             body_of(entry, at, Some(&transaction.by), Some((record.epoch, record.rev)))
         };
@@ -371,8 +386,12 @@ impl Book {
     }
 
     fn page(&mut self, pair: &PairId) -> Result<&mut Page, Corrupt> {
-        let page = self.pages.entry(pair.clone()).or_insert_with(|| Ok(Page::blank()));
-        page.as_mut().map_err(|corrupt| corrupt.clone())
+        let place = self.pages.get_index_of(pair).unwrap_or_else(|| {
+            let blank = Box::new(Page::blank());
+            self.pages.insert_full(pair.clone(), Ok(blank)).0
+        });
+        let page = self.pages[place].as_mut();
+        page.map(|page| &mut **page).map_err(|corrupt| corrupt.clone())
     }
 
     fn is_present(&self, life: &NodeLife) -> bool {

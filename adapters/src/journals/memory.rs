@@ -10,13 +10,13 @@
 //! **Invariant:** whoever writes what was remembered has the database compare, in the same
 //! transaction, every page and every life that was believed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use keybaton_messages::{Incarnation, NodeId, PairId};
 use parking_lot::Mutex;
 
-use crate::journals::book::{Book, Page};
-use crate::journals::redb::pairs::{Corrupt, PairState};
+use crate::journals::book::{Book, Page, Pages};
 use crate::journals::wanted::Wanted;
 use crate::limits::{MEMORY_REST_DOUBLINGS_MAX, PAIRS_IN_MEMORY_MAX};
 
@@ -26,7 +26,7 @@ pub(super) struct Memory(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    kept: HashMap<PairId, Kept>,
+    kept: HashMap<PairId, Box<Page>, RandomState>,
     lives: HashMap<NodeId, Incarnation>,
     /// How many doubts the database had given when all of this was true.
     doubts: u64,
@@ -36,17 +36,9 @@ struct Inner {
     rest: u32,
 }
 
-/// One pair, as it was committed.
-struct Kept {
-    seen: i64,
-    state: PairState,
-    head: Option<Vec<u8>>,
-    events: Vec<String>,
-}
-
 /// All that some operations need.
 pub(super) struct Taken {
-    pub(super) pages: BTreeMap<PairId, Result<Page, Corrupt>>,
+    pub(super) pages: Pages,
     /// Whoever writes, and whoever holds a grant on one of the pages. All of them are to be
     /// compared.
     pub(super) lives: HashMap<NodeId, Incarnation>,
@@ -67,20 +59,20 @@ impl Memory {
             inner.rest -= 1;
             return None;
         }
-        let mut taken = Taken { pages: BTreeMap::new(), lives: HashMap::new() };
+        let mut pages = Pages::with_capacity_and_hasher(wanted.pairs.len(), RandomState::default());
         for pair in &wanted.pairs {
-            let Kept { seen, state, head, events } = inner.kept.remove(pair)?;
-            let mut page = Page::new(seen, state);
-            page.seen_head = head;
-            page.seen_events = events;
-            taken.pages.insert(pair.clone(), Ok(page));
+            let (pair, page) = inner.kept.remove_entry(pair)?;
+            pages.insert(pair, Ok(page));
         }
-        let pages = taken.pages.values().flatten();
-        let holders = pages.flat_map(|page| page.seen_grants.iter().map(|grant| &grant.node));
+        let mut lives = HashMap::new();
+        let seen = pages.values().flatten();
+        let holders = seen.flat_map(|page| page.seen_grants.iter().map(|grant| &grant.node));
         for node in wanted.writers.iter().chain(holders) {
-            taken.lives.insert(node.clone(), *inner.lives.get(node)?);
+            if !lives.contains_key(node) {
+                lives.insert(node.clone(), *inner.lives.get(node)?);
+            }
         }
-        Some(taken)
+        Some(Taken { pages, lives })
     }
 
     /// Nothing is remembered of these pairs.
@@ -121,16 +113,15 @@ impl Memory {
             }
         }
         for (pair, page) in book.pages {
-            let Ok(page) = page else { continue };
+            let Ok(mut page) = page else { continue };
             if !page.is_touched {
                 continue;
             }
             if inner.kept.len() >= PAIRS_IN_MEMORY_MAX {
                 inner.kept.clear();
             }
-            let (seen, head) = (page.seen + 1, page.next_head.or(page.seen_head));
-            let events = page.next_events.unwrap_or(page.seen_events);
-            inner.kept.insert(pair, Kept { seen, state: page.state, head, events });
+            page.turn();
+            inner.kept.insert(pair, page);
         }
     }
 }

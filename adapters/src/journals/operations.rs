@@ -6,14 +6,16 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use keybaton_messages::{PairId, Rev};
 use keybaton_ports::{CommitError, Denial, GrantError, Refusal, Standing, Transaction};
 use keybaton_rotation::AuditEntry;
 
 use crate::journals::book::{Book, Named};
 use crate::journals::redb::pairs::Corrupt;
+use crate::journals::redb::rows::seal_record;
 use crate::queue::{Queue, Writer};
-use crate::store::{Down, is_time_stale};
+use crate::store::{Down, Sealer, is_time_stale};
 
 /// Carries out operations in one transaction.
 pub(super) trait Database: Send + Sync + 'static {
@@ -40,9 +42,16 @@ pub(super) enum Failure {
     Refused(String),
 }
 
+/// A transaction and its record, sealed by whoever asks: what a batch has to do while others wait
+/// is short.
+pub(crate) struct Commit {
+    pub(super) transaction: Transaction,
+    pub(super) sealed: Bytes,
+}
+
 /// One operation.
 pub(crate) enum Op {
-    Commit(Box<Transaction>),
+    Commit(Box<Commit>),
     Grant(Named),
     Return(Named),
     Audit(PairId, AuditEntry),
@@ -68,7 +77,7 @@ impl Done {
 impl Op {
     fn pair(&self) -> &PairId {
         match self {
-            Self::Commit(transaction) => &transaction.record.pair,
+            Self::Commit(commit) => &commit.transaction.record.pair,
             Self::Grant(named) | Self::Return(named) => &named.pair,
             Self::Audit(pair, _) => pair,
         }
@@ -77,7 +86,7 @@ impl Op {
     /// Applies it to what was read.
     pub(super) fn apply(&self, book: &mut Book) -> Done {
         match self {
-            Self::Commit(transaction) => Done::Commit(book.commit(transaction)),
+            Self::Commit(commit) => Done::Commit(book.commit(commit)),
             Self::Grant(named) => Done::Standing(book.grant(named)),
             Self::Return(named) => Done::Standing(book.return_grant(named)),
             Self::Audit(pair, entry) => Done::Audit(
@@ -131,10 +140,20 @@ impl<D: Database> Writer for D {
 }
 
 impl Queue<Op, Done> {
-    pub(super) async fn commit(&self, transaction: Transaction) -> Result<Rev, CommitError> {
-        match self.submit(Op::Commit(Box::new(transaction))).await? {
-            Done::Commit(answer) => answer,
-            _ => unreachable!("a commit is answered as one"),
+    pub(super) fn commit(
+        &self,
+        sealer: &Sealer,
+        transaction: Transaction,
+    ) -> impl Future<Output = Result<Rev, CommitError>> + Send + use<> {
+        let sealed = seal_record(sealer, transaction.id, &transaction.record);
+        let done = sealed.map(|sealed| {
+            self.submit(Op::Commit(Box::new(Commit { transaction, sealed: sealed.into() })))
+        });
+        async move {
+            match done?.await? {
+                Done::Commit(answer) => answer,
+                _ => unreachable!("a commit is answered as one"),
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use foldhash::fast::RandomState;
+use indexmap::IndexSet;
 use keybaton_messages::{NodeId, PairId};
 use keybaton_rotation::{AuditKind, Guard};
 
@@ -12,7 +14,7 @@ use crate::journals::operations::Op;
 /// What the operations of one transaction name.
 #[derive(Default)]
 pub(super) struct Wanted {
-    pub(super) pairs: BTreeSet<PairId>,
+    pub(super) pairs: IndexSet<PairId, RandomState>,
     pub(super) writers: BTreeSet<NodeId>,
     pub(super) claims: HashSet<ClaimKey>,
     pub(super) facts: Vec<Fact>,
@@ -24,11 +26,12 @@ impl Wanted {
     /// Adds what one operation names.
     pub(super) fn add(&mut self, op: &Op, is_thorough: bool) {
         match op {
-            Op::Commit(transaction) => {
+            Op::Commit(commit) => {
+                let transaction = &commit.transaction;
                 let record = &transaction.record;
                 let pair = &record.pair;
                 self.pairs.insert(pair.clone());
-                self.writers.insert(transaction.by.node.clone());
+                self.write_as(&transaction.by.node);
                 for guard in &transaction.guards {
                     if let Guard::KeyUnclaimed { version, key_id, fp } = guard {
                         // What the record says itself is claimed with it, or was long ago.
@@ -56,13 +59,20 @@ impl Wanted {
                 let is_grant = matches!(op, Op::Grant(_));
                 let kind = if is_grant { AuditKind::Granted } else { AuditKind::GrantReturned };
                 self.pairs.insert(named.pair.clone());
-                self.writers.insert(named.life.node.clone());
+                self.write_as(&named.life.node);
                 self.facts.push((named.pair.clone(), word_of(kind), named.id.to_string()));
             }
             Op::Audit(pair, entry) => {
                 self.pairs.insert(pair.clone());
                 self.facts.push((pair.clone(), word_of(entry.kind), entry.dedupe.clone()));
             }
+        }
+    }
+
+    /// Most write as one node, whose name everybody shares: it is not counted up for nothing.
+    fn write_as(&mut self, node: &NodeId) {
+        if !self.writers.contains(node) {
+            self.writers.insert(node.clone());
         }
     }
 

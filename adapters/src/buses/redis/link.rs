@@ -4,6 +4,7 @@
 //! once ([`REDIS_ANSWER_MAX`] for a single question), whether the server is gone, stopped or slow:
 //! whoever publishes is not held up by hints.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use keybaton_ports::{Denial, Refusal};
@@ -24,6 +25,15 @@ const MOVED: &str = "READONLY";
 pub(crate) struct Link {
     client: Client,
     state: Mutex<State>,
+    /// Connections that turned out to be of no more use. Counted before the next one is made.
+    breaks: AtomicU64,
+}
+
+/// The connection as it was at one moment.
+#[derive(Clone)]
+pub(crate) struct Lane {
+    number: u64,
+    connection: MultiplexedConnection,
 }
 
 /// Either connected, or not before a moment, or neither yet.
@@ -37,7 +47,13 @@ struct State {
 
 impl Link {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, state: Mutex::default() }
+        Self { client, state: Mutex::default(), breaks: AtomicU64::new(0) }
+    }
+
+    /// How many connections have broken. Whoever finds it unchanged after [`Self::lane`] asks the
+    /// server that everything was asked of before.
+    pub(crate) fn breaks(&self) -> u64 {
+        self.breaks.load(Ordering::Acquire)
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -46,7 +62,7 @@ impl Link {
 
     /// Asks one question.
     pub(crate) async fn ask<T: FromRedisValue>(&self, question: &Cmd) -> Result<T, Refusal> {
-        let (number, mut connection) = self.connection().await?;
+        let Lane { number, mut connection } = self.lane().await?;
         let (answer, is_broken) = ask_on(&mut connection, question, REDIS_ANSWER_MAX).await;
         if is_broken {
             self.drop_connection(number).await;
@@ -61,7 +77,16 @@ impl Link {
         questions: &Pipeline,
         wait: Duration,
     ) -> Result<Vec<Value>, Refusal> {
-        let (number, mut connection) = self.connection().await?;
+        self.ask_all_on(self.lane().await?, questions, wait).await
+    }
+
+    /// As [`Self::ask_all`], on a connection that was taken before.
+    pub(crate) async fn ask_all_on(
+        &self,
+        Lane { number, mut connection }: Lane,
+        questions: &Pipeline,
+        wait: Duration,
+    ) -> Result<Vec<Value>, Refusal> {
         let answers = timeout(wait, questions.query_async(&mut connection)).await;
         let (answers, mut is_broken) = settle::<Vec<Value>>(answers.ok(), wait);
         if let Ok(answers) = &answers {
@@ -74,11 +99,12 @@ impl Link {
         answers
     }
 
-    async fn connection(&self) -> Result<(u64, MultiplexedConnection), Refusal> {
+    /// The connection; made anew when there is none.
+    pub(crate) async fn lane(&self) -> Result<Lane, Refusal> {
         let waited = timeout(REDIS_CONNECT_MAX, self.state.lock()).await;
         let mut state = waited.map_err(|_| Refusal::busy("redis has not answered yet"))?;
         if let Some(connection) = &state.connection {
-            return Ok((state.number, connection.clone()));
+            return Ok(Lane { number: state.number, connection: connection.clone() });
         }
         // While the server is away everybody is told so at once, and one tries now and then.
         if let Some((until, refusal)) = &state.refused
@@ -91,7 +117,7 @@ impl Link {
                 state.refused = None;
                 state.number += 1;
                 state.connection = Some(connection.clone());
-                Ok((state.number, connection))
+                Ok(Lane { number: state.number, connection })
             }
             Err(refusal) => {
                 state.refused = Some((Instant::now() + REDIS_RECONNECT_AFTER, refusal.clone()));
@@ -101,6 +127,7 @@ impl Link {
     }
 
     async fn drop_connection(&self, number: u64) {
+        self.breaks.fetch_add(1, Ordering::AcqRel);
         if let Ok(mut state) = timeout(REDIS_CONNECT_MAX, self.state.lock()).await
             && state.number == number
         {

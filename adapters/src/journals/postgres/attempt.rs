@@ -14,7 +14,6 @@ use crate::journals::postgres::Shared;
 use crate::journals::postgres::read::read;
 use crate::journals::postgres::rows::signed;
 use crate::journals::postgres::write::{End, Under, write};
-use crate::journals::redb::pairs::Corrupt;
 use crate::journals::wanted::Wanted;
 use crate::limits::POSTGRES_BATCH_MAX;
 use crate::postgres::{discard, is_refused_write, why};
@@ -116,27 +115,23 @@ async fn finish(
     let now = shared.marks.stale(shared.clock.now().0);
     let end = pool.in_time(write(&client, &shared.sealer, book, under, now.map(signed))).await;
     match end {
-        Some(Ok(End::Committed)) if pool.doubts() == doubts => {
+        Some(End::Committed) if pool.doubts() == doubts => {
             shared.marks.written(now);
             Ok(())
         }
-        Some(Ok(End::Committed)) => {
+        Some(End::Committed) => {
             let why = "the wait for the standby was cut short; only the primary has it for sure";
             Err(Failure::Down(Down::Unknown(why.into())))
         }
-        Some(Ok(End::Not { error, is_over })) => {
+        Some(End::Not { error, is_over }) => {
             if !(is_over && is_refused_write(&error)) {
                 discard(client);
             }
             Err(not_written(&error))
         }
-        Some(Ok(End::Unknown(error))) => {
+        Some(End::Unknown(error)) => {
             discard(client);
             Err(Failure::Down(Down::Unknown(why(&error))))
-        }
-        Some(Err(Corrupt(why))) => {
-            discard(client);
-            Err(Failure::Refused(why))
         }
         None => {
             discard(client);

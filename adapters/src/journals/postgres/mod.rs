@@ -125,7 +125,7 @@ impl PostgresJournal {
         });
         let (one, grants, lives) = found.await?;
         let mut pages = read::pages(&self.shared.sealer, &one, &grants);
-        let page = pages.remove(pair).map(|page| page.map(|page| page.state));
+        let page = pages.swap_remove(pair).map(|page| page.map(|page| page.state));
         Ok((page, read::lives(&lives)))
     }
 }
@@ -171,14 +171,14 @@ impl Journal for PostgresJournal {
         let values: [Value; 2] = [&pair.tenant.as_str(), &pair.provider.as_str()];
         let rows = self.rows(PAIR, &values).await?;
         let mut pages = read::pages(&self.shared.sealer, &rows, &[]);
-        match pages.remove(pair) {
+        match pages.swap_remove(pair) {
             None => Ok(None),
             Some(page) => Ok(page.map_err(denied)?.state.stored),
         }
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Rev, CommitError> {
-        self.queue.commit(transaction).await
+        self.queue.commit(&self.shared.sealer, transaction).await
     }
 
     async fn grant(

@@ -8,7 +8,7 @@ use futures::try_join;
 use keybaton_messages::{Fingerprint, GrantId, Incarnation, NodeId, PairId, Version};
 use tokio_postgres::{Error, Row};
 
-use crate::journals::book::{Book, ClaimKey, Fact, Page};
+use crate::journals::book::{Book, ClaimKey, Fact, Page, Pages};
 use crate::journals::operations::Op;
 use crate::journals::postgres::Shared;
 use crate::journals::postgres::rows::{
@@ -139,16 +139,12 @@ pub(super) fn lives(rows: &[Row]) -> HashMap<NodeId, Incarnation> {
 }
 
 /// One page for each pair that is there; one that cannot be opened is told from one that is not.
-pub(super) fn pages(
-    sealer: &Sealer,
-    pairs: &[Row],
-    grants: &[Row],
-) -> std::collections::BTreeMap<PairId, Result<Page, Corrupt>> {
-    let mut pages = std::collections::BTreeMap::new();
+pub(super) fn pages(sealer: &Sealer, pairs: &[Row], grants: &[Row]) -> Pages {
+    let mut pages = Pages::default();
     for row in pairs {
         if let Ok(pair) = read_pair(row, 0) {
             let page = page(sealer, &pair, row);
-            pages.insert(pair, page);
+            pages.insert(pair, page.map(Box::new));
         }
     }
     for row in grants {
@@ -171,7 +167,7 @@ fn page(sealer: &Sealer, pair: &PairId, row: &Row) -> Result<Page, Corrupt> {
         .transpose()?;
     let head = row.get::<_, Option<&[u8]>>(6);
     let state = PairState { stored, grants: Vec::new(), head: open_head(sealer, pair, head)? };
-    Ok(Page { seen_head: head.map(<[u8]>::to_vec), ..Page::new(row.get(2), state) })
+    Ok(Page { seen_mark: head.map(<[u8]>::to_vec), ..Page::new(row.get(2), state) })
 }
 
 fn grant(row: &Row) -> Result<HeldGrant, Corrupt> {

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
 
 use crate::journals::redb::pairs::Corrupt;
-use crate::journals::redb::rows::{AuditHead, RecordRow, open, open_record, seal};
+use crate::journals::redb::rows::{AuditHead, open, open_record, seal};
 use crate::store::{RowKey, Sealer, Table};
 
 /// Numbers in Postgres have a sign; ours never come near its bit.
@@ -57,12 +57,6 @@ pub(super) fn read_node(row: &Row, at: usize) -> Result<NodeId, Corrupt> {
 pub(super) fn read_bytes<const N: usize>(row: &Row, at: usize) -> Result<[u8; N], Corrupt> {
     let bytes = row.get::<_, &[u8]>(at).try_into();
     bytes.map_err(|_| Corrupt("a row has too few or too many bytes".into()))
-}
-
-pub(super) fn seal_record(sealer: &Sealer, stored: &StoredPair) -> Result<Vec<u8>, Corrupt> {
-    let key = RowKey::pair(&stored.record.pair);
-    let row = RecordRow { last_txn: stored.last_txn, record: stored.record.clone() };
-    seal(sealer, Table::Records, &key, &row)
 }
 
 /// What the columns beside a record say.

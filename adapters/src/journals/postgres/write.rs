@@ -14,10 +14,7 @@ use postgres_types::ToSql;
 use tokio_postgres::Error;
 
 use crate::journals::book::{Book, Page};
-use crate::journals::postgres::rows::{
-    seal_body, seal_event, seal_head, seal_record, signed, word,
-};
-use crate::journals::redb::pairs::Corrupt;
+use crate::journals::postgres::rows::{seal_body, seal_event, seal_head, signed, word};
 use crate::journals::redb::rows::{HeldGrant, has_work};
 use crate::postgres::{Value, is_answer, is_refused_write};
 use crate::store::Sealer;
@@ -46,21 +43,19 @@ pub(super) enum Under {
 }
 
 /// Writes the pages that changed, and commits. `now_ms` is written as the clock's mark, if given.
-///
-/// # Errors
-/// A record that cannot be sealed; nothing was sent then.
 pub(super) async fn write(
     client: &Client,
     sealer: &Sealer,
     book: &mut Book,
     under: Under,
     now_ms: Option<i64>,
-) -> Result<End, Corrupt> {
+) -> End {
+    book.pages.sort_unstable_keys();
     for (pair, page) in &mut book.pages {
         if let Ok(page) = page
             && !page.audit.is_empty()
         {
-            page.next_head = Some(seal_head(sealer, pair, page.state.head));
+            page.next_mark = Some(seal_head(sealer, pair, page.state.head));
         }
     }
     let mut rows = Rows::default();
@@ -68,13 +63,13 @@ pub(super) async fn write(
         if let Ok(page) = page
             && page.is_touched
         {
-            rows.add(sealer, pair, page)?;
+            rows.add(sealer, pair, page);
         }
     }
     if under == Under::Nothing {
         rows.add_lives(book);
     }
-    Ok(rows.send(client, under, now_ms).await)
+    rows.send(client, under, now_ms).await
 }
 
 /// A pair as it was seen, and what becomes of it.
@@ -95,7 +90,7 @@ struct PairChange<'a> {
     last_txn: Option<&'a [u8]>,
     next_rotate_at_ms: Option<i64>,
     has_work: bool,
-    record: Option<Vec<u8>>,
+    record: Option<&'a [u8]>,
     audit_head: Option<&'a [u8]>,
 }
 
@@ -176,9 +171,9 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn add(&mut self, sealer: &Sealer, pair: &'a PairId, page: &'a Page) -> Result<(), Corrupt> {
+    fn add(&mut self, sealer: &Sealer, pair: &'a PairId, page: &'a Page) {
         let (tenant, provider) = (pair.tenant.as_str(), pair.provider.as_str());
-        self.add_pair(sealer, pair, page)?;
+        self.add_pair(pair, page);
         self.versions.extend(page.versions.iter().map(|(version, row)| VersionOf {
             tenant,
             provider,
@@ -211,20 +206,12 @@ impl<'a> Rows<'a> {
             place: signed(*place),
             body: seal_event(sealer, *place, event),
         }));
-        Ok(())
     }
 
-    fn add_pair(
-        &mut self,
-        sealer: &Sealer,
-        pair: &'a PairId,
-        page: &'a Page,
-    ) -> Result<(), Corrupt> {
+    fn add_pair(&mut self, pair: &'a PairId, page: &'a Page) {
         let seen = page.seen_stored.as_ref();
         let stored = page.state.stored.as_ref();
         let record = stored.map(|stored| &stored.record);
-        let sealed =
-            stored.filter(|_| page.is_record_new).map(|stored| seal_record(sealer, stored));
         self.pairs.push(PairChange {
             tenant: pair.tenant.as_str(),
             provider: pair.provider.as_str(),
@@ -232,7 +219,7 @@ impl<'a> Rows<'a> {
             seen_epoch: seen.map_or(0, |stored| signed(stored.record.epoch.0)),
             seen_rev: seen.map_or(0, |stored| signed(stored.record.rev.0)),
             seen_txn: seen.map(|stored| &stored.last_txn.0[..]),
-            seen_head: page.seen_head.as_deref(),
+            seen_head: page.seen_mark.as_deref(),
             epoch: record.map_or(0, |record| signed(record.epoch.0)),
             rev: record.map_or(0, |record| signed(record.rev.0)),
             owner_node: record.map(|record| record.owner.node.as_str()),
@@ -242,10 +229,9 @@ impl<'a> Rows<'a> {
                 .and_then(|record| record.next_rotate_at)
                 .map(|due| signed(due.at.0)),
             has_work: record.is_some_and(|record| has_work(record)),
-            record: sealed.transpose()?,
-            audit_head: page.next_head.as_deref(),
+            record: page.sealed.as_deref(),
+            audit_head: page.next_mark.as_deref(),
         });
-        Ok(())
     }
 
     /// The difference between the grants that were seen and the ones that are left.

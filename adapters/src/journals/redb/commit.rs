@@ -17,7 +17,7 @@ use crate::journals::redb::Shared;
 use crate::journals::redb::chain::grant_entry;
 use crate::journals::redb::pairs::{Corrupt, PairState};
 use crate::journals::redb::rows::{
-    Claim, GrantValue, HeldGrant, RecordRow, VersionRow, grant_key, open,
+    Claim, GrantValue, HeldGrant, VersionRow, grant_key, open, seal_record,
 };
 use crate::journals::{Stop, settle};
 use crate::store::{Fault, RowKey, Rows, Table, Tables, Work};
@@ -40,10 +40,8 @@ impl Commit {
         shared: Arc<Shared>,
         transaction: Transaction,
     ) -> Result<Self, CommitError> {
-        let row = RecordRow { last_txn: transaction.id, record: transaction.record };
-        let key = RowKey::pair(&row.record.pair);
-        let sealed = shared.seal(Table::Records, &key, &row)?;
-        Ok(Self { shared, transaction: Transaction { record: row.record, ..transaction }, sealed })
+        let sealed = seal_record(&shared.sealer, transaction.id, &transaction.record)?;
+        Ok(Self { shared, transaction, sealed })
     }
 
     fn run(&self, tables: &mut Tables<'_>) -> Result<Rev, Stop<CommitError>> {

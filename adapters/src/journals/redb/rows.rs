@@ -171,6 +171,16 @@ impl Shared {
     }
 }
 
+/// Seals a record with the transaction that writes it.
+pub(crate) fn seal_record(
+    sealer: &Sealer,
+    last_txn: TxnId,
+    record: &Arc<PairRecord>,
+) -> Result<Vec<u8>, Corrupt> {
+    let row = RecordRow { last_txn, record: Arc::clone(record) };
+    seal(sealer, Table::Records, &RowKey::pair(&record.pair), &row)
+}
+
 /// Opens a record and checks that it is this pair's.
 pub(crate) fn open_record(
     sealer: &Sealer,

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use redis::{Cmd, cmd};
 
 use super::names;
@@ -41,7 +42,7 @@ struct Hash {
 /// A change of any number of hashes.
 #[derive(Default)]
 pub(super) struct Change {
-    places: HashMap<String, usize>,
+    places: HashMap<String, usize, RandomState>,
     hashes: Vec<Hash>,
 }
 
@@ -94,12 +95,30 @@ impl Change {
         &mut self.hashes[place]
     }
 
+    /// How many values the command has, and about how many bytes.
+    fn size(&self) -> (usize, usize) {
+        const BESIDE: usize = 8;
+        let pair = |(field, value): &Pair| field.len() + value.len();
+        self.hashes.iter().fold((BESIDE, names::STORE.len() * BESIDE), |(values, bytes), hash| {
+            let Hash { key, checks, sets, gone, .. } = hash;
+            let pairs: usize = checks.iter().chain(sets).map(pair).sum();
+            let gone_bytes: usize = gone.iter().map(Vec::len).sum();
+            (
+                values + BESIDE + 2 * (checks.len() + sets.len()) + gone.len(),
+                bytes + key.len() + BESIDE + pairs + gone_bytes,
+            )
+        })
+    }
+
     /// The command. `store_id` is empty for a store that is yet to be founded.
     pub(super) fn command(&self, named: Named<'_>, store_id: &str, seen: u64) -> Cmd {
-        let mut question = match named {
-            Named::Hash(hash) => cmd("EVALSHA").arg(hash).clone(),
-            Named::Text => cmd("EVAL").arg(SCRIPT).clone(),
+        let (name, script) = match named {
+            Named::Hash(hash) => ("EVALSHA", hash),
+            Named::Text => ("EVAL", SCRIPT),
         };
+        let (values, bytes) = self.size();
+        let mut question = Cmd::with_capacity(values, bytes + script.len());
+        question.arg(name).arg(script);
         question.arg(self.hashes.len() + 1).arg(names::STORE);
         for hash in &self.hashes {
             question.arg(hash.key.as_str());

@@ -243,7 +243,7 @@ impl Journal for RedisJournal {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Rev, CommitError> {
-        self.queue.commit(transaction).await
+        self.queue.commit(&self.shared.sealer, transaction).await
     }
 
     async fn grant(

@@ -51,7 +51,7 @@ pub(super) struct PairKeys {
 
 impl PairKeys {
     pub(super) fn new(pair: &PairId) -> Self {
-        Self { name: format!("{}/{}", pair.tenant, pair.provider) }
+        Self { name: [pair.tenant.as_str(), "/", pair.provider.as_str()].concat() }
     }
 
     /// Version and node -> grant.

@@ -17,15 +17,14 @@ use super::Shared;
 use super::change::Change;
 use super::names::{self, PairKeys};
 use super::server::Answers;
-use crate::journals::book::{Book, ClaimKey, Page};
+use crate::journals::book::{Book, ClaimKey, Page, Pages};
 use crate::journals::memory::Taken;
 use crate::journals::operations::Op;
 use crate::journals::redb::Unread;
 use crate::journals::redb::chain::fact_digest;
 use crate::journals::redb::pairs::{Corrupt, PairState};
 use crate::journals::redb::rows::{
-    AuditHead, Claim, GrantValue, HeldGrant, RecordRow, grant_key, has_work, open, open_record,
-    seal,
+    AuditHead, Claim, GrantValue, HeldGrant, grant_key, has_work, open, open_record, seal,
 };
 use crate::journals::wanted::Wanted;
 use crate::store::{RowKey, Sealer, Table};
@@ -87,7 +86,8 @@ fn page(
     }
     let grants = grants.iter().map(|(field, bytes)| grant(sealer, pair, field, bytes));
     let grants = grants.collect::<Result<_, _>>()?;
-    Ok(Page::new(seen, PairState { stored, grants, head }))
+    let state = PairState { stored, grants, head };
+    Ok(Page { seen_mark: Some(at.into()), ..Page::new(seen, state) })
 }
 
 fn grant(sealer: &Sealer, pair: &PairId, field: &str, bytes: &[u8]) -> Result<HeldGrant, Corrupt> {
@@ -170,7 +170,7 @@ impl Sheets {
             let events = answers.next()?;
             if let Some(page) = page {
                 let with_events = |page| Page { seen_events: events, ..page };
-                book.pages.insert(pair.clone(), page.map(with_events));
+                book.pages.insert(pair.clone(), page.map(with_events).map(Box::new));
             }
         }
         for fact in &wanted.facts {
@@ -225,7 +225,7 @@ fn blank(shared: &Shared) -> Book {
         clock: Arc::clone(&shared.clock),
         audit_key: Arc::clone(&shared.audit_key),
         lives: HashMap::new(),
-        pages: BTreeMap::new(),
+        pages: Pages::default(),
         claims: HashMap::new(),
         facts: HashSet::new(),
     }
@@ -240,14 +240,13 @@ fn add(
 ) -> Result<(), Corrupt> {
     let keys = PairKeys::new(pair);
     let stored = page.state.stored.as_ref();
-    let seen = at_value(page.seen_stored.as_ref(), page.seen, page.seen_end);
     let name = keys.name.as_str();
-    change.check(names::AT, name, if page.seen == 0 { String::new() } else { seen });
-    change.set(names::AT, name, at_value(stored, page.seen + 1, page.state.head));
-    if let Some(stored) = stored.filter(|_| page.is_record_new) {
-        let row = RecordRow { last_txn: stored.last_txn, record: stored.record.clone() };
-        let bytes = seal(sealer, Table::Records, &RowKey::pair(pair), &row)?;
-        change.set(names::RECORDS, name, bytes);
+    let at = at_value(stored, page.seen + 1, page.state.head);
+    change.check(names::AT, name, page.seen_mark.as_deref().unwrap_or_default());
+    change.set(names::AT, name, at.as_str());
+    page.next_mark = Some(at.into());
+    if let (Some(stored), Some(sealed)) = (stored, &page.sealed) {
+        change.set(names::RECORDS, name, &sealed[..]);
         if page.seen_stored.as_ref().map(summary) != Some(summary(stored)) {
             change.set(names::PAIRS, name, summary_value(stored));
         }

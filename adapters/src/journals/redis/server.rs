@@ -8,22 +8,23 @@
 //! **Invariant:** a server that lost the store, or knows of fewer writes than this process has seen,
 //! is not believed.
 //! **Invariant:** a change that was made up from memory is sent only if nothing has failed since: a
-//! new connection may lead to another server.
+//! new connection may lead to another server. While one pipeline is on its way the next one is sent
+//! on the same connection; what fails is counted before there is another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use keybaton_ports::Refusal;
-use redis::{Client, Cmd, FromRedisValue, RedisError, Value, from_redis_value, pipe};
-use tokio::sync::{mpsc, oneshot};
+use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError, Value, from_redis_value, pipe};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 
 use super::change::{Change, Named};
 use super::names;
-use crate::buses::redis::link::{Link, refused};
+use crate::buses::redis::link::{Lane, Link, refused};
 use crate::journals::redb::Unread;
 use crate::journals::redb::pairs::Corrupt;
-use crate::limits::{REDIS_BATCH_MAX, WRITE_QUEUE_MAX};
+use crate::limits::{REDIS_BATCH_MAX, REDIS_PIPELINES_MAX, WRITE_QUEUE_MAX};
 use crate::store::Down;
 
 /// On how many disks a write must be before it counts, this server's own included.
@@ -62,6 +63,10 @@ struct Shared {
     doubts: AtomicU64,
     confirm: Option<Confirm>,
     wait: Duration,
+    /// How many pipelines may be sent whose changes are not answered yet. One, where changes are
+    /// confirmed: the server looks for what it can confirm after it has carried out, and synced,
+    /// whatever lies there to be read. It would confirm each pipeline only with the next.
+    turns: Semaphore,
 }
 
 struct Job {
@@ -95,13 +100,21 @@ impl Server {
             doubts: AtomicU64::new(0),
             confirm,
             wait,
+            turns: Semaphore::new(if confirm.is_some() { 1 } else { REDIS_PIPELINES_MAX }),
         });
         let (jobs, mut queue) = mpsc::channel(WRITE_QUEUE_MAX);
         let writer = Arc::clone(&shared);
         tokio::spawn(async move {
+            let room = Arc::new(Semaphore::new(REDIS_PIPELINES_MAX));
             let mut batch = Vec::new();
-            while queue.recv_many(&mut batch, REDIS_BATCH_MAX).await > 0 {
-                writer.carry_out(std::mem::take(&mut batch)).await;
+            while let Ok(place) = Arc::clone(&room).acquire_owned().await
+                && queue.recv_many(&mut batch, REDIS_BATCH_MAX).await > 0
+            {
+                let (writer, jobs) = (Arc::clone(&writer), std::mem::take(&mut batch));
+                tokio::spawn(async move {
+                    writer.carry_out(jobs).await;
+                    drop(place);
+                });
             }
         });
         Self { shared, jobs }
@@ -140,7 +153,7 @@ impl Server {
 
     /// One more after every write that failed, or whose outcome nobody knows.
     pub(super) fn doubts(&self) -> u64 {
-        self.shared.doubts.load(Ordering::Acquire)
+        self.shared.doubts()
     }
 
     async fn submit(&self, change: Change, doubts: Option<u64>) -> Answer {
@@ -154,8 +167,18 @@ impl Server {
 }
 
 impl Shared {
+    fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Acquire) + self.writer.breaks()
+    }
+
     async fn carry_out(&self, jobs: Vec<Job>) {
-        let doubts = self.doubts.load(Ordering::Acquire);
+        let turn = self.turn().await;
+        let lane = match self.writer.lane().await {
+            Ok(lane) => lane,
+            Err(refusal) => return jobs.into_iter().for_each(|job| self.refuse(job, &refusal)),
+        };
+        // Behind the connection: whatever broke the one before is counted by now.
+        let doubts = self.doubts();
         let is_sure = |job: &Job| job.doubts.is_none_or(|then| then == doubts);
         let (jobs, unsure): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_sure);
         for job in unsure {
@@ -165,12 +188,12 @@ impl Shared {
             return;
         }
         let changes: Vec<_> = jobs.iter().map(|job| &job.change).collect();
-        let mut ends = self.send(&changes, Named::Hash(&self.script)).await;
+        let mut ends = self.send(turn, &lane, &changes, Named::Hash(&self.script)).await;
         let unread: Vec<_> =
             (0..ends.len()).filter(|at| matches!(ends[*at], End::NoScript)).collect();
         if !unread.is_empty() {
             let changes: Vec<_> = unread.iter().map(|at| changes[*at]).collect();
-            let again = self.send(&changes, Named::Text).await;
+            let again = self.send(self.turn().await, &lane, &changes, Named::Text).await;
             for (at, end) in unread.into_iter().zip(again) {
                 ends[at] = end;
             }
@@ -189,19 +212,38 @@ impl Shared {
         }
     }
 
-    /// Sends all changes and one question for their confirmation.
-    async fn send(&self, changes: &[&Change], named: Named<'_>) -> Vec<End> {
+    /// There is no connection: nothing was sent.
+    fn refuse(&self, job: Job, refusal: &Refusal) {
+        self.doubts.fetch_add(1, Ordering::AcqRel);
+        let _ = job.answer.send(Err(down(refusal)));
+    }
+
+    async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns.acquire().await.expect("nobody closes it")
+    }
+
+    /// Sends all changes, and behind them a question for their confirmation.
+    async fn send(
+        &self,
+        turn: SemaphorePermit<'_>,
+        lane: &Lane,
+        changes: &[&Change],
+        named: Named<'_>,
+    ) -> Vec<End> {
         let seen = self.seen.load(Ordering::Acquire);
-        let mut all = pipe();
+        let mut all = Pipeline::with_capacity(changes.len());
         all.ignore_errors();
         for change in changes {
             all.add_command(change.command(named, &self.store_id, seen));
         }
-        if let Some(Confirm { own, replicas }) = self.confirm {
-            let wait = u64::try_from((self.wait * 4 / 5).as_millis()).unwrap_or(u64::MAX);
-            all.cmd("WAITAOF").arg(own).arg(replicas).arg(wait.max(1));
-        }
-        let mut answers = match self.writer.ask_all(&all, self.wait).await {
+        let written = async {
+            let answers = self.writer.ask_all_on(lane.clone(), &all, self.wait).await;
+            drop(turn);
+            answers
+        };
+        // Polled in this order, and so sent.
+        let (answers, confirmed) = futures::join!(written, self.confirmed(lane));
+        let mut answers = match answers {
             Ok(answers) => answers.into_iter(),
             Err(refusal) => {
                 return changes.iter().map(|_| End::Answer(Err(down(&refusal)))).collect();
@@ -209,7 +251,7 @@ impl Shared {
         };
         let ends: Vec<_> =
             changes.iter().map(|_| self.end(answers.next().unwrap_or(Value::Nil))).collect();
-        let Err(why) = self.confirmed(answers.next()) else {
+        let Err(why) = confirmed else {
             return ends;
         };
         let doubt = |end| match end {
@@ -240,12 +282,18 @@ impl Shared {
         End::Answer(answer)
     }
 
-    /// Whether everything before is on as many disks as it must be.
-    fn confirmed(&self, answer: Option<Value>) -> Result<(), String> {
+    /// Whether everything that was sent on this connection before is on as many disks as it must be:
+    /// on another one the server would confirm nothing of it.
+    async fn confirmed(&self, lane: &Lane) -> Result<(), String> {
         let Some(Confirm { own, replicas }) = self.confirm else {
             return Ok(());
         };
-        let answer = answer.unwrap_or(Value::Nil);
+        let wait = u64::try_from((self.wait * 4 / 5).as_millis()).unwrap_or(u64::MAX);
+        let mut question = pipe();
+        question.ignore_errors();
+        question.cmd("WAITAOF").arg(own).arg(replicas).arg(wait.max(1));
+        let answers = self.writer.ask_all_on(lane.clone(), &question, self.wait).await;
+        let answer = answers.map_err(|refusal| refusal.to_string())?.pop().unwrap_or(Value::Nil);
         if let Value::ServerError(error) = answer {
             return Err(format!("redis confirms nothing: it says {}", error.code()));
         }
