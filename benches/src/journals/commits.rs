@@ -26,6 +26,18 @@ pub(super) async fn per_second(
     commits_per_second(journal, records.collect::<anyhow::Result<_>>()?, SLICE).await
 }
 
+/// Writes so many other pairs, each once.
+pub(super) async fn fill(journal: &Arc<dyn Journal>, pairs: usize) -> anyhow::Result<()> {
+    const FIRST: usize = 1_000_000;
+    const AT_ONCE: usize = 1000;
+    for first in (FIRST..FIRST + pairs).step_by(AT_ONCE) {
+        let records = (first..first + AT_ONCE).map(|number| record(u64::try_from(number)?));
+        let records = records.collect::<anyhow::Result<_>>()?;
+        commits_per_second(journal, records, Duration::ZERO).await?;
+    }
+    Ok(())
+}
+
 /// Bytes of what one of these commits writes, without any store around it.
 pub(super) fn record_bytes() -> anyhow::Result<usize> {
     Ok(wire::encoded_bytes(&record(0)?)?)

@@ -3,13 +3,14 @@
 //! | case | what happens | beside |
 //! |---|---|---|
 //! | `together/single` | 100 pairs, each written again and again | one pair, written again and again: what writing for everybody at once gives |
-//! | `together/raw` | the same 100 pairs | the store without keybaton: 100 rows of the same size, written again and again, one sync for all of them |
+//! | `together/raw` | the same 100 pairs | the store without keybaton: 100 rows under the same names and of the same size, written again and again, one sync for all of them |
 //! | `together/raw_in_server` | the same two, each row priced in the server's own time on processors | what a row costs the store, whoever else shares the machine with it |
 //! | `steps/single` | 1000 tasks, each result durable before the next | one such task |
 //! | `rotations_per_second` | 100 pairs of a whole node rotate again and again | nothing |
 //! | `first_grant` | a pair's first credential on a node, with Postgres and Vault | one durable transaction and one read of Vault, without keybaton's actors |
 //!
-//! A store whose server is not on the machine is left out, and standard error says so.
+//! Each store has 10 000 other pairs already. One whose server is not on the machine is left out, and
+//! standard error says so.
 
 mod commits;
 mod grants;
@@ -95,7 +96,7 @@ async fn measure(report: &mut Report, name: &str, mut place: Place) -> anyhow::R
     report.at_least(format!("{name}/together/raw"), over(&raw), 0.5);
     if !in_server.is_empty() {
         let ratio = median(in_server.iter().map(|(ours, raw)| raw / ours));
-        report.at_least(format!("{name}/together/raw_in_server"), ratio, 0.5);
+        report.report(format!("{name}/together/raw_in_server"), ratio);
         let ours = median(in_server.iter().map(|(ours, _)| *ours));
         report.report(format!("{name}/together_server_us"), ours);
         report.report(format!("{name}/raw_server_us"), median(in_server.iter().map(|it| it.1)));

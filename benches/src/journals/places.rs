@@ -13,8 +13,9 @@ use keybaton_ports::{Journal, Secret, TaskJournal};
 use keybaton_servers::postgres::{ADMIN, DATABASE};
 use keybaton_servers::redis::{ADMIN as ADMIN_OF_REDIS, Flavour};
 use keybaton_servers::{Postgres, Redis, RedisConfig};
+use tokio_postgres::types::ToSql;
 
-use crate::journals::commits::SLICE;
+use crate::journals::commits::{self, SLICE};
 use crate::stage::{Bare, Scratch, refuse_memory};
 
 /// A store that can hold the journal.
@@ -50,11 +51,12 @@ pub(super) struct Place {
 pub(super) enum Raw {
     Embedded { bare: Bare, _scratch: Scratch },
     Postgres { rows: RawRows, server: Postgres },
-    Redis { connection: ::redis::aio::MultiplexedConnection, next: u64, server: Redis },
+    Redis { rows: RawFields, server: Redis },
 }
 
-/// Rows that are written again and again without keybaton, as it writes its pairs.
-const ROWS: u64 = 100;
+/// Pairs that are in a store before anything is measured, and rows without keybaton: in a table of a
+/// few hundred, reading all of it is as good as looking for the right ones.
+pub(super) const STORED: usize = 10_000;
 
 fn key() -> MasterKey {
     MasterKey::from_bytes([7; 32])
@@ -84,8 +86,8 @@ pub(super) fn redis(flavour: Flavour) -> anyhow::Result<(Redis, RedisJournalSett
     Ok((server, settings))
 }
 
-/// Rows in Postgres that are compared and set, as cheaply as that can be done: by one prepared
-/// statement that is a transaction of its own.
+/// Rows in Postgres under the names of pairs, compared and set as cheaply as that can be done: looked
+/// up by one prepared statement that is a transaction of its own.
 pub(super) struct RawRows {
     client: tokio_postgres::Client,
     update: tokio_postgres::Statement,
@@ -100,22 +102,27 @@ impl RawRows {
         // It ends with the client.
         tokio::spawn(async move { drop(connection.await) });
         let make = format!(
-            "create table raw (id bigint primary key, rev bigint not null, body bytea not null);
-            insert into raw select id, 0, '' from generate_series(0, {ROWS} - 1) id"
+            "create table raw (tenant text collate \"C\", provider text collate \"C\",
+                rev bigint not null, body bytea not null, primary key (tenant, provider));
+            insert into raw select 'tenant-' || n, 'openai', 0, ''
+                from generate_series(0, {STORED} - 1) n;
+            analyze raw;
+            set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off"
         );
         client.batch_execute(&make).await?;
         let update = "update raw set rev = raw.rev + 1, body = asked.body
-            from unnest($1::bigint[], $2::bytea[]) asked(id, body)
-            where raw.id = asked.id and raw.rev = $3";
+            from unnest($1::text[], $2::text[], $3::bytea[]) asked(tenant, provider, body)
+            where raw.tenant = asked.tenant and raw.provider = asked.provider and raw.rev = $4";
         let update = client.prepare(update).await?;
         Ok(Self { client, update, rev: 0 })
     }
 
     /// Writes so many of them in one durable transaction, always the same ones.
     pub(super) async fn write(&mut self, rows: usize, value: &[u8]) -> anyhow::Result<()> {
-        let ids: Vec<i64> = (0..i64::try_from(rows)?).collect();
-        let values = vec![value; rows];
-        let written = self.client.execute(&self.update, &[&ids, &values, &self.rev]).await?;
+        let tenants: Vec<_> = (0..rows).map(|n| format!("tenant-{n}")).collect();
+        let (providers, values) = (vec!["openai"; rows], vec![value; rows]);
+        let asked: [&(dyn ToSql + Sync); 4] = [&tenants, &providers, &values, &self.rev];
+        let written = self.client.execute(&self.update, &asked).await?;
         anyhow::ensure!(
             written == u64::try_from(rows)?,
             "{written} of {rows} rows were as expected"
@@ -125,22 +132,58 @@ impl RawRows {
     }
 }
 
+/// Fields in Redis under the names of pairs, set without a look at what stood there.
+pub(super) struct RawFields {
+    connection: ::redis::aio::MultiplexedConnection,
+    /// Whether the server can say that something is on its disk: keybaton asks it then.
+    confirms: bool,
+    next: usize,
+}
+
+impl RawFields {
+    async fn on(mut connection: ::redis::aio::MultiplexedConnection) -> Self {
+        let confirms = confirmation().exec_async(&mut connection).await.is_ok();
+        Self { connection, confirms, next: 0 }
+    }
+
+    async fn write(&mut self, rows: usize, value: &[u8]) -> anyhow::Result<()> {
+        let mut pipeline = ::redis::pipe();
+        for _ in 0..rows {
+            let name = format!("tenant-{}/openai", self.next % STORED);
+            pipeline.cmd("HSET").arg("raw").arg(name).arg(value).ignore();
+            self.next += 1;
+        }
+        if self.confirms {
+            pipeline.add_command(confirmation());
+        }
+        pipeline.exec_async(&mut self.connection).await?;
+        Ok(())
+    }
+}
+
+/// On this server's own disk, and on no replica's; no wait without end.
+fn confirmation() -> ::redis::Cmd {
+    ::redis::cmd("WAITAOF").arg(1).arg(0).arg(SLICE.as_millis() as u64).to_owned()
+}
+
 impl Place {
     pub(super) async fn open(store: Store) -> anyhow::Result<Self> {
         match store {
-            Store::Embedded => Self::embedded(),
+            Store::Embedded => Self::embedded().await,
             Store::Postgres => Self::postgres().await,
             Store::Redis => Self::redis(Flavour::Redis).await,
             Store::Valkey => Self::redis(Flavour::Valkey).await,
         }
     }
 
-    fn embedded() -> anyhow::Result<Self> {
+    async fn embedded() -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
         let journal = Embedded::open(&scratch.path().join("node"), key(), &Options::default())?;
+        let of_pairs: Arc<dyn Journal> = journal.journal.clone();
+        commits::fill(&of_pairs, STORED).await?;
         let bare = Bare::create(scratch.path())?;
         Ok(Self {
-            journal: journal.journal.clone(),
+            journal: of_pairs,
             tasks: journal.tasks.clone(),
             raw: Raw::Embedded { bare, _scratch: scratch },
         })
@@ -149,6 +192,7 @@ impl Place {
     async fn postgres() -> anyhow::Result<Self> {
         let (server, settings) = postgres()?;
         let store = keybaton_adapters::postgres::Postgres::open(&settings, key()).await?;
+        commits::fill(&store.journal, STORED).await?;
         let rows = RawRows::on(&server).await?;
         let raw = Raw::Postgres { rows, server };
         Ok(Self { journal: store.journal, tasks: store.tasks, raw })
@@ -157,6 +201,7 @@ impl Place {
     async fn redis(flavour: Flavour) -> anyhow::Result<Self> {
         let (server, settings) = redis(flavour)?;
         let store = RedisStore::open(&settings, key()).await?;
+        commits::fill(&store.journal, STORED).await?;
         let client = ::redis::Client::open(format!(
             "redis://{}:{}@127.0.0.1:{}",
             ADMIN_OF_REDIS,
@@ -164,7 +209,7 @@ impl Place {
             server.port()
         ))?;
         let connection = client.get_multiplexed_async_connection().await?;
-        let raw = Raw::Redis { connection, next: 0, server };
+        let raw = Raw::Redis { rows: RawFields::on(connection).await, server };
         Ok(Self { journal: store.journal, tasks: store.tasks, raw })
     }
 }
@@ -198,15 +243,7 @@ impl Raw {
         match self {
             Self::Embedded { bare, .. } => bare.commit(rows, value).map(drop),
             Self::Postgres { rows: raw, .. } => raw.write(rows, value).await,
-            Self::Redis { connection, next, .. } => {
-                let mut pipeline = ::redis::pipe();
-                for _ in 0..rows {
-                    pipeline.cmd("HSET").arg("raw").arg(*next % ROWS).arg(value).ignore();
-                    *next += 1;
-                }
-                pipeline.exec_async(connection).await?;
-                Ok(())
-            }
+            Self::Redis { rows: raw, .. } => raw.write(rows, value).await,
         }
     }
 }

@@ -8,7 +8,8 @@ use keybaton_ports::{Journal, NodeLife, Transaction};
 use keybaton_rotation::PairRecord;
 use tokio::task::JoinSet;
 
-/// Commits in a second, by one writer for each record. The journal must not have their pairs yet.
+/// Commits in a second, by one writer for each record, and of each at least one. The journal must not
+/// have their pairs yet.
 ///
 /// # Errors
 /// When the journal refuses.
@@ -40,7 +41,7 @@ async fn revise(
     let mut expect = Default::default();
     record.rev = Rev(0);
     let mut commits = 0;
-    while Instant::now() < until {
+    while commits == 0 || Instant::now() < until {
         record.rev = record.rev.next();
         let mut id = [0; 16];
         id[8..].copy_from_slice(&record.rev.0.to_be_bytes());

@@ -17,26 +17,28 @@ create table keybaton.node_lease (
     incarnation bigint not null check (incarnation > 0)
 );
 
--- A row without a record is a pair that has only an audit.
+-- A row without a record is a pair that has only an audit. First what always has the same length: of
+-- whatever stands behind something else the place must be looked for in each row. One check: each one is
+-- made ready anew for every statement.
 create table keybaton.pair (
+    -- One more at every write to anything of this pair.
+    touched bigint not null,
+    rev bigint not null,
+    epoch bigint not null,
+    has_work boolean not null default false,
     tenant text collate "C" not null,
     provider text collate "C" not null,
-    rev bigint not null check (rev >= 0),
-    epoch bigint not null check (epoch >= 0),
-    -- One more at every write to anything of this pair.
-    touched bigint not null check (touched > 0),
-    owner_node text collate "C",
-    owner_incarnation bigint,
-    last_txn bytea check (octet_length(last_txn) = 16),
-    next_rotate_at_ms bigint,
-    has_work boolean not null default false,
-    -- Sealed.
-    record bytea,
+    last_txn bytea,
     -- Sealed: number and hash of the last audit record.
     audit_head bytea,
+    owner_incarnation bigint,
+    owner_node text collate "C",
+    next_rotate_at_ms bigint,
+    -- Sealed.
+    record bytea,
     primary key (tenant, provider),
-    check ((rev = 0) = (record is null)),
-    check ((record is null) = (last_txn is null))
+    check (touched > 0 and rev >= 0 and epoch >= 0 and octet_length(last_txn) = 16
+        and (rev = 0) = (record is null) and (record is null) = (last_txn is null))
 );
 create index pairs_at_work on keybaton.pair (tenant, provider) where has_work;
 
