@@ -408,6 +408,20 @@ mod tests {
         assert_eq!(next(&mut waiting, 0).map(|half| half.len()), Some(20), "forty are the crowd");
     }
 
+    #[test]
+    fn what_a_cut_leaves_behind_does_not_go_beside_its_own_keys() {
+        let mut waiting = Waiting::<Slow>::default();
+        waiting.add((0..2).flat_map(|n| (0..20).map(move |key| job(key, n))));
+        let ops = |batch: Option<Vec<JobOf<Slow>>>| {
+            batch.map(|batch| batch.iter().map(|job| job.op).collect::<Vec<_>>())
+        };
+        let of = |n: u8| Some((0..20).map(|key| (key, n)).collect::<Vec<_>>());
+        assert_eq!(ops(waiting.next_batch(0)), of(0), "half of all, which is each key once");
+        assert_eq!(ops(waiting.next_batch(1)), None, "all of their keys are away");
+        waiting.end(Ok((0..20).collect()));
+        assert_eq!(ops(waiting.next_batch(0)), of(1));
+    }
+
     #[tokio::test]
     async fn nobody_waits_long_for_company_beside_a_batch_that_takes_long() {
         let slow = Slow::new();

@@ -161,9 +161,12 @@ impl RawFields {
     }
 }
 
-/// On this server's own disk, and on no replica's; no wait without end.
+/// Longest wait of a server for its own disk, in milliseconds: beyond it there is nothing to measure.
+const CONFIRM_MS_MAX: u64 = 10_000;
+
+/// On this server's own disk, and on no replica's.
 fn confirmation() -> ::redis::Cmd {
-    ::redis::cmd("WAITAOF").arg(1).arg(0).arg(SLICE.as_millis() as u64).to_owned()
+    ::redis::cmd("WAITAOF").arg(1).arg(0).arg(CONFIRM_MS_MAX).to_owned()
 }
 
 impl Place {
