@@ -21,7 +21,7 @@ use keybaton_rotation::{AuditEntry, AuditKind, Gate, Guard};
 
 use crate::SystemClock;
 use crate::audit::{body_of, word_of};
-use crate::journals::operations::{Commit, Done};
+use crate::journals::operations::{Done, SealedCommit};
 use crate::journals::redb::chain::grant_entry;
 use crate::journals::redb::commit::{copied, events_of, follows, no_key};
 use crate::journals::redb::pairs::{Corrupt, PairState};
@@ -52,8 +52,8 @@ pub(super) struct Page {
     pub(super) seen: i64,
     pub(super) seen_stored: Option<StoredPair>,
     pub(super) seen_grants: Vec<HeldGrant>,
-    /// The bytes of the pair that a store compares, where it compares some: no two states ever have
-    /// the same ones.
+    /// The bytes that a store compares beside the numbers: in Redis where the pair stands, in Postgres
+    /// the end of its audit. No two places and no two ends ever have the same ones.
     pub(super) seen_mark: Option<Vec<u8>>,
     /// Names of the events that wait, where a store has to know them.
     pub(super) seen_events: Vec<String>,
@@ -146,8 +146,8 @@ impl Book {
     }
 
     /// One transaction on one pair, checked in the order that the port says.
-    pub(super) fn commit(&mut self, commit: &Commit) -> Result<Rev, CommitError> {
-        let Commit { transaction, sealed } = commit;
+    pub(super) fn commit(&mut self, commit: &SealedCommit) -> Result<Rev, CommitError> {
+        let SealedCommit { transaction, sealed } = commit;
         let record = &transaction.record;
         let page = self.page(&record.pair)?;
         let stored = page.state.stored.as_ref();

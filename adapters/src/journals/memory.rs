@@ -44,14 +44,23 @@ pub(super) struct Taken {
     pub(super) lives: HashMap<NodeId, Incarnation>,
 }
 
+impl Inner {
+    /// Nothing is remembered from before these doubts.
+    fn forget_before(&mut self, doubts: u64) {
+        if self.doubts < doubts {
+            *self = Self { doubts, ..Self::default() };
+        }
+    }
+}
+
 impl Memory {
     /// What the operations need, if all of it is remembered and nothing has been in doubt since.
     pub(super) fn take(&self, wanted: &Wanted, doubts: u64) -> Option<Taken> {
         let mut inner = self.0.lock();
-        if inner.doubts != doubts {
-            *inner = Inner { doubts, ..Inner::default() };
-        }
-        if wanted.is_beside_pages || !wanted.pairs.iter().all(|pair| inner.kept.contains_key(pair))
+        inner.forget_before(doubts);
+        if inner.doubts != doubts
+            || wanted.is_beside_pages
+            || !wanted.pairs.iter().all(|pair| inner.kept.contains_key(pair))
         {
             return None;
         }
@@ -98,10 +107,15 @@ impl Memory {
         inner.rest = (1 << inner.losses) - 2;
     }
 
-    /// Remembers the pages of a transaction that is known to be committed. `was_right`: it was made
-    /// up from what was remembered.
-    pub(super) fn keep(&self, book: Book, was_right: bool) {
+    /// Remembers the pages of a transaction that is known to be committed. `doubts`: how many there
+    /// were when it was made up; if there have been more since, it may be known of another server than
+    /// the present one. `was_right`: it was made up from what was remembered.
+    pub(super) fn keep(&self, book: Book, doubts: u64, was_right: bool) {
         let mut inner = self.0.lock();
+        inner.forget_before(doubts);
+        if inner.doubts != doubts {
+            return;
+        }
         if was_right {
             inner.losses = 0;
         }

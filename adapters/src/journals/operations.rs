@@ -44,14 +44,14 @@ pub(super) enum Failure {
 
 /// A transaction and its record, sealed by whoever asks: what a batch has to do while others wait
 /// is short.
-pub(crate) struct Commit {
+pub(crate) struct SealedCommit {
     pub(super) transaction: Transaction,
     pub(super) sealed: Bytes,
 }
 
 /// One operation.
 pub(crate) enum Op {
-    Commit(Box<Commit>),
+    Commit(Box<SealedCommit>),
     Grant(Named),
     Return(Named),
     Audit(PairId, AuditEntry),
@@ -147,7 +147,7 @@ impl Queue<Op, Done> {
     ) -> impl Future<Output = Result<Rev, CommitError>> + Send + use<> {
         let sealed = seal_record(sealer, transaction.id, &transaction.record);
         let done = sealed.map(|sealed| {
-            self.submit(Op::Commit(Box::new(Commit { transaction, sealed: sealed.into() })))
+            self.submit(Op::Commit(Box::new(SealedCommit { transaction, sealed: sealed.into() })))
         });
         async move {
             match done?.await? {

@@ -9,8 +9,8 @@
 //! | `rotations_per_second` | 100 pairs of a whole node rotate again and again | nothing |
 //! | `first_grant` | a pair's first credential on a node, with Postgres and Vault | one durable transaction and one read of Vault, without keybaton's actors |
 //!
-//! Each store has 10 000 other pairs already. One whose server is not on the machine is left out, and
-//! standard error says so.
+//! Where commits are measured, a store has 10 000 other pairs already. One whose server is not on the
+//! machine is left out, and standard error says so.
 
 mod commits;
 mod grants;

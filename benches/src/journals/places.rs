@@ -56,7 +56,7 @@ pub(super) enum Raw {
 
 /// Pairs that are in a store before anything is measured, and rows without keybaton: in a table of a
 /// few hundred, reading all of it is as good as looking for the right ones.
-pub(super) const STORED: usize = 10_000;
+const STORED: usize = 10_000;
 
 fn key() -> MasterKey {
     MasterKey::from_bytes([7; 32])
@@ -137,21 +137,22 @@ pub(super) struct RawFields {
     connection: ::redis::aio::MultiplexedConnection,
     /// Whether the server can say that something is on its disk: keybaton asks it then.
     confirms: bool,
-    next: usize,
 }
 
 impl RawFields {
-    async fn on(mut connection: ::redis::aio::MultiplexedConnection) -> Self {
+    async fn on(mut connection: ::redis::aio::MultiplexedConnection) -> anyhow::Result<Self> {
         let confirms = confirmation().exec_async(&mut connection).await.is_ok();
-        Self { connection, confirms, next: 0 }
+        let mut fields = Self { connection, confirms };
+        fields.write(STORED, b"-").await?;
+        Ok(fields)
     }
 
+    /// Writes so many of them with one sync, always the same ones.
     async fn write(&mut self, rows: usize, value: &[u8]) -> anyhow::Result<()> {
         let mut pipeline = ::redis::pipe();
-        for _ in 0..rows {
-            let name = format!("tenant-{}/openai", self.next % STORED);
+        for number in 0..rows {
+            let name = format!("tenant-{number}/openai");
             pipeline.cmd("HSET").arg("raw").arg(name).arg(value).ignore();
-            self.next += 1;
         }
         if self.confirms {
             pipeline.add_command(confirmation());
@@ -212,7 +213,7 @@ impl Place {
             server.port()
         ))?;
         let connection = client.get_multiplexed_async_connection().await?;
-        let raw = Raw::Redis { rows: RawFields::on(connection).await, server };
+        let raw = Raw::Redis { rows: RawFields::on(connection).await?, server };
         Ok(Self { journal: store.journal, tasks: store.tasks, raw })
     }
 }

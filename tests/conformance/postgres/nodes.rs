@@ -88,7 +88,8 @@ async fn pairs_are_locked_in_the_order_of_their_names_remembered_or_read() {
     let reading = open_at(&settings).await.expect("the same store");
     let append = async |store: &Postgres, n: u8| {
         let entry = audit_entry(AuditKind::Triggered, &n.to_string());
-        let pairs = [pair("t0"), pair("t1"), pair("t2")];
+        // Asked in another order than that.
+        let pairs = [pair("t2"), pair("t1"), pair("t0")];
         let appends = pairs.iter().map(|pair| store.journal.append_audit(pair, &entry));
         for answer in join_all(appends).await {
             answer.expect("appended");

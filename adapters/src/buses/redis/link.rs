@@ -25,13 +25,13 @@ const MOVED: &str = "READONLY";
 pub(crate) struct Link {
     client: Client,
     state: Mutex<State>,
-    /// Connections that turned out to be of no more use. Counted before the next one is made.
+    /// Connections that turned out to be of no more use, each counted before there is another.
     breaks: AtomicU64,
 }
 
-/// The connection as it was at one moment.
+/// One connection: whoever holds it asks this server and no other.
 #[derive(Clone)]
-pub(crate) struct Lane {
+pub(crate) struct Connected {
     number: u64,
     connection: MultiplexedConnection,
 }
@@ -50,8 +50,8 @@ impl Link {
         Self { client, state: Mutex::default(), breaks: AtomicU64::new(0) }
     }
 
-    /// How many connections have broken. Whoever finds it unchanged after [`Self::lane`] asks the
-    /// server that everything was asked of before.
+    /// How many connections have broken. Whoever finds it unchanged after [`Self::connected`] asks
+    /// the server that everything was asked of before.
     pub(crate) fn breaks(&self) -> u64 {
         self.breaks.load(Ordering::Acquire)
     }
@@ -62,7 +62,7 @@ impl Link {
 
     /// Asks one question.
     pub(crate) async fn ask<T: FromRedisValue>(&self, question: &Cmd) -> Result<T, Refusal> {
-        let Lane { number, mut connection } = self.lane().await?;
+        let Connected { number, mut connection } = self.connected().await?;
         let (answer, is_broken) = ask_on(&mut connection, question, REDIS_ANSWER_MAX).await;
         if is_broken {
             self.drop_connection(number).await;
@@ -77,13 +77,13 @@ impl Link {
         questions: &Pipeline,
         wait: Duration,
     ) -> Result<Vec<Value>, Refusal> {
-        self.ask_all_on(self.lane().await?, questions, wait).await
+        self.ask_all_on(self.connected().await?, questions, wait).await
     }
 
     /// As [`Self::ask_all`], on a connection that was taken before.
     pub(crate) async fn ask_all_on(
         &self,
-        Lane { number, mut connection }: Lane,
+        Connected { number, mut connection }: Connected,
         questions: &Pipeline,
         wait: Duration,
     ) -> Result<Vec<Value>, Refusal> {
@@ -100,11 +100,11 @@ impl Link {
     }
 
     /// The connection; made anew when there is none.
-    pub(crate) async fn lane(&self) -> Result<Lane, Refusal> {
+    pub(crate) async fn connected(&self) -> Result<Connected, Refusal> {
         let waited = timeout(REDIS_CONNECT_MAX, self.state.lock()).await;
         let mut state = waited.map_err(|_| Refusal::busy("redis has not answered yet"))?;
         if let Some(connection) = &state.connection {
-            return Ok(Lane { number: state.number, connection: connection.clone() });
+            return Ok(Connected { number: state.number, connection: connection.clone() });
         }
         // While the server is away everybody is told so at once, and one tries now and then.
         if let Some((until, refusal)) = &state.refused
@@ -117,7 +117,7 @@ impl Link {
                 state.refused = None;
                 state.number += 1;
                 state.connection = Some(connection.clone());
-                Ok(Lane { number: state.number, connection })
+                Ok(Connected { number: state.number, connection })
             }
             Err(refusal) => {
                 state.refused = Some((Instant::now() + REDIS_RECONNECT_AFTER, refusal.clone()));
@@ -127,11 +127,11 @@ impl Link {
     }
 
     async fn drop_connection(&self, number: u64) {
-        self.breaks.fetch_add(1, Ordering::AcqRel);
         if let Ok(mut state) = timeout(REDIS_CONNECT_MAX, self.state.lock()).await
             && state.number == number
+            && state.connection.take().is_some()
         {
-            state.connection = None;
+            self.breaks.fetch_add(1, Ordering::AcqRel);
         }
     }
 }

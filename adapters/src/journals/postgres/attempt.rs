@@ -52,7 +52,8 @@ fn not_written(error: &tokio_postgres::Error) -> Failure {
 async fn remembered(shared: &Shared, ops: &[&Op]) -> Result<Option<Vec<Done>>, Failure> {
     let mut wanted = Wanted::default();
     ops.iter().for_each(|op| wanted.add(op, false));
-    let Some(Taken { pages, lives }) = shared.memory.take(&wanted, shared.pool.doubts()) else {
+    let doubts = shared.pool.doubts();
+    let Some(Taken { pages, lives }) = shared.memory.take(&wanted, doubts) else {
         return Ok(None);
     };
     let mut book = Book {
@@ -70,7 +71,7 @@ async fn remembered(shared: &Shared, ops: &[&Op]) -> Result<Option<Vec<Done>>, F
     let client = shared.pool.take().await.map_err(Failure::Down)?;
     match finish(shared, client, &mut book, Under::Nothing).await {
         Ok(()) => {
-            shared.memory.keep(book, true);
+            shared.memory.keep(book, doubts, true);
             Ok(Some(answers))
         }
         // Something is not as it was remembered, or an index knows more.
@@ -84,6 +85,7 @@ async fn remembered(shared: &Shared, ops: &[&Op]) -> Result<Option<Vec<Done>>, F
 
 async fn attempt(shared: &Shared, ops: &[&Op], is_thorough: bool) -> Result<Vec<Done>, Failure> {
     let pool = &shared.pool;
+    let doubts = pool.doubts();
     let client = pool.take().await.map_err(Failure::Down)?;
     let found = pool.in_time(read(&client, shared, ops.iter().copied(), is_thorough)).await;
     let mut book = match found {
@@ -99,7 +101,7 @@ async fn attempt(shared: &Shared, ops: &[&Op], is_thorough: bool) -> Result<Vec<
     };
     let answers: Vec<_> = ops.iter().map(|op| op.apply(&mut book)).collect();
     finish(shared, client, &mut book, Under::Locks).await?;
-    shared.memory.keep(book, false);
+    shared.memory.keep(book, doubts, false);
     Ok(answers)
 }
 

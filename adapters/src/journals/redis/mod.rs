@@ -117,22 +117,24 @@ impl Shared {
         if !sheets.book.is_all_agreed(&answers) {
             return Ok(None);
         }
-        self.write(sheets, answers, Some(doubts)).await
+        self.write(sheets, answers, doubts, true).await
     }
 
     /// Reads, applies and writes; nothing when somebody else wrote in between.
     async fn try_once(&self, ops: &[&Op]) -> Result<Option<Vec<Done>>, Failure> {
+        let doubts = self.server.doubts();
         let mut sheets = Sheets::read(self, ops).await.map_err(|why| self.failed(why))?;
         let answers: Vec<_> = ops.iter().map(|op| op.apply(&mut sheets.book)).collect();
-        self.write(sheets, answers, None).await
+        self.write(sheets, answers, doubts, false).await
     }
 
-    /// `doubts`: how many there were when the sheets were made up from memory.
+    /// `doubts`: how many there were when the sheets were made up, from memory or by reading.
     async fn write(
         &self,
         mut sheets: Sheets,
         answers: Vec<Done>,
-        doubts: Option<u64>,
+        doubts: u64,
+        is_remembered: bool,
     ) -> Result<Option<Vec<Done>>, Failure> {
         let now = self.marks.stale(self.clock.now().0);
         let change = sheets.change(&self.sealer, now);
@@ -140,18 +142,19 @@ impl Shared {
         if change.is_empty() {
             return Ok(Some(answers));
         }
-        let written = match doubts {
-            Some(doubts) => self.server.write_remembered(change, doubts).await,
-            None => self.server.write(change).await,
+        let written = if is_remembered {
+            self.server.write_remembered(change, doubts).await
+        } else {
+            self.server.write(change).await
         };
         match written.map_err(|why| self.failed(why))? {
             Step::Done => {
                 self.marks.written(now);
-                self.memory.keep(sheets.book, doubts.is_some());
+                self.memory.keep(sheets.book, doubts, is_remembered);
                 Ok(Some(answers))
             }
             Step::Changed => {
-                if doubts.is_some() {
+                if is_remembered {
                     self.memory.was_wrong();
                 }
                 Ok(None)

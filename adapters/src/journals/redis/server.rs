@@ -7,9 +7,10 @@
 //! replicas as were asked for too; otherwise its outcome is unknown.
 //! **Invariant:** a server that lost the store, or knows of fewer writes than this process has seen,
 //! is not believed.
-//! **Invariant:** a change that was made up from memory is sent only if nothing has failed since: a
-//! new connection may lead to another server. While one pipeline is on its way the next one is sent
-//! on the same connection; what fails is counted before there is another.
+//! **Invariant:** a change that was made up from memory is sent only if nothing is known to have failed
+//! since, and on no other connection than what it was made up from: a new one may lead to another
+//! server. While one pipeline is on its way the next one is sent on the same connection; one that
+//! breaks is counted before there is another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,11 +18,11 @@ use std::time::Duration;
 
 use keybaton_ports::Refusal;
 use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError, Value, from_redis_value, pipe};
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::change::{Change, Named};
 use super::names;
-use crate::buses::redis::link::{Lane, Link, refused};
+use crate::buses::redis::link::{Connected, Link, refused};
 use crate::journals::redb::Unread;
 use crate::journals::redb::pairs::Corrupt;
 use crate::limits::{REDIS_BATCH_MAX, REDIS_PIPELINES_MAX, WRITE_QUEUE_MAX};
@@ -63,10 +64,6 @@ struct Shared {
     doubts: AtomicU64,
     confirm: Option<Confirm>,
     wait: Duration,
-    /// How many pipelines may be sent whose changes are not answered yet. One, where changes are
-    /// confirmed: the server looks for what it can confirm after it has carried out, and synced,
-    /// whatever lies there to be read. It would confirm each pipeline only with the next.
-    turns: Semaphore,
 }
 
 struct Job {
@@ -100,21 +97,21 @@ impl Server {
             doubts: AtomicU64::new(0),
             confirm,
             wait,
-            turns: Semaphore::new(if confirm.is_some() { 1 } else { REDIS_PIPELINES_MAX }),
         });
         let (jobs, mut queue) = mpsc::channel(WRITE_QUEUE_MAX);
         let writer = Arc::clone(&shared);
+        // How many pipelines may be sent whose changes are not answered yet. One, where changes are
+        // confirmed: the server looks for what it can confirm after it has carried out, and synced,
+        // whatever lies there to be read. It would confirm each pipeline only with the next.
+        let turns = if confirm.is_some() { 1 } else { REDIS_PIPELINES_MAX };
+        let turns = Arc::new(Semaphore::new(turns));
         tokio::spawn(async move {
-            let room = Arc::new(Semaphore::new(REDIS_PIPELINES_MAX));
             let mut batch = Vec::new();
-            while let Ok(place) = Arc::clone(&room).acquire_owned().await
+            while let Ok(turn) = Arc::clone(&turns).acquire_owned().await
                 && queue.recv_many(&mut batch, REDIS_BATCH_MAX).await > 0
             {
                 let (writer, jobs) = (Arc::clone(&writer), std::mem::take(&mut batch));
-                tokio::spawn(async move {
-                    writer.carry_out(jobs).await;
-                    drop(place);
-                });
+                tokio::spawn(async move { writer.carry_out(jobs, turn).await });
             }
         });
         Self { shared, jobs }
@@ -171,10 +168,10 @@ impl Shared {
         self.doubts.load(Ordering::Acquire) + self.writer.breaks()
     }
 
-    async fn carry_out(&self, jobs: Vec<Job>) {
-        let turn = self.turn().await;
-        let lane = match self.writer.lane().await {
-            Ok(lane) => lane,
+    /// Carries them out; the turn ends when the next pipeline may be sent.
+    async fn carry_out(&self, jobs: Vec<Job>, turn: OwnedSemaphorePermit) {
+        let connected = match self.writer.connected().await {
+            Ok(connected) => connected,
             Err(refusal) => return jobs.into_iter().for_each(|job| self.refuse(job, &refusal)),
         };
         // Behind the connection: whatever broke the one before is counted by now.
@@ -188,12 +185,13 @@ impl Shared {
             return;
         }
         let changes: Vec<_> = jobs.iter().map(|job| &job.change).collect();
-        let mut ends = self.send(turn, &lane, &changes, Named::Hash(&self.script)).await;
+        let mut ends = self.send(Some(turn), &connected, &changes, Named::Hash(&self.script)).await;
         let unread: Vec<_> =
             (0..ends.len()).filter(|at| matches!(ends[*at], End::NoScript)).collect();
         if !unread.is_empty() {
             let changes: Vec<_> = unread.iter().map(|at| changes[*at]).collect();
-            let again = self.send(self.turn().await, &lane, &changes, Named::Text).await;
+            // Without a turn: what made the server forget is rare.
+            let again = self.send(None, &connected, &changes, Named::Text).await;
             for (at, end) in unread.into_iter().zip(again) {
                 ends[at] = end;
             }
@@ -218,15 +216,11 @@ impl Shared {
         let _ = job.answer.send(Err(down(refusal)));
     }
 
-    async fn turn(&self) -> SemaphorePermit<'_> {
-        self.turns.acquire().await.expect("nobody closes it")
-    }
-
     /// Sends all changes, and behind them a question for their confirmation.
     async fn send(
         &self,
-        turn: SemaphorePermit<'_>,
-        lane: &Lane,
+        mut turn: Option<OwnedSemaphorePermit>,
+        connected: &Connected,
         changes: &[&Change],
         named: Named<'_>,
     ) -> Vec<End> {
@@ -236,13 +230,16 @@ impl Shared {
         for change in changes {
             all.add_command(change.command(named, &self.store_id, seen));
         }
+        // A replica takes its time, in which the server reads nothing from this connection: the next
+        // pipeline would wait for it in its own time.
+        let is_quick = self.confirm.is_none_or(|confirm| confirm.replicas == 0);
         let written = async {
-            let answers = self.writer.ask_all_on(lane.clone(), &all, self.wait).await;
-            drop(turn);
+            let answers = self.writer.ask_all_on(connected.clone(), &all, self.wait).await;
+            turn.take_if(|_| is_quick);
             answers
         };
-        // Polled in this order, and so sent.
-        let (answers, confirmed) = futures::join!(written, self.confirmed(lane));
+        // This macro polls in this order, and so they are sent; tokio's begins with any.
+        let (answers, confirmed) = futures::join!(written, self.confirmed(connected));
         let mut answers = match answers {
             Ok(answers) => answers.into_iter(),
             Err(refusal) => {
@@ -282,9 +279,9 @@ impl Shared {
         End::Answer(answer)
     }
 
-    /// Whether everything that was sent on this connection before is on as many disks as it must be:
-    /// on another one the server would confirm nothing of it.
-    async fn confirmed(&self, lane: &Lane) -> Result<(), String> {
+    /// Whether everything that was sent on this connection before is on as many disks as it must be.
+    /// On another one, that has written nothing, the server would say so at once.
+    async fn confirmed(&self, connected: &Connected) -> Result<(), String> {
         let Some(Confirm { own, replicas }) = self.confirm else {
             return Ok(());
         };
@@ -292,7 +289,7 @@ impl Shared {
         let mut question = pipe();
         question.ignore_errors();
         question.cmd("WAITAOF").arg(own).arg(replicas).arg(wait.max(1));
-        let answers = self.writer.ask_all_on(lane.clone(), &question, self.wait).await;
+        let answers = self.writer.ask_all_on(connected.clone(), &question, self.wait).await;
         let answer = answers.map_err(|refusal| refusal.to_string())?.pop().unwrap_or(Value::Nil);
         if let Value::ServerError(error) = answer {
             return Err(format!("redis confirms nothing: it says {}", error.code()));
