@@ -139,3 +139,51 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
+    use keybaton_messages::Timestamp;
+    use keybaton_ports::AuditKey;
+
+    use super::*;
+    use crate::SystemClock;
+
+    fn pair() -> PairId {
+        PairId::new("acme".parse().unwrap(), "openai".parse().unwrap())
+    }
+
+    /// A transaction that wrote one pair.
+    fn written() -> Book {
+        let page = Page { is_touched: true, ..Page::blank() };
+        Book {
+            clock: Arc::new(SystemClock::start(Timestamp(1))),
+            audit_key: Arc::new(AuditKey::new([1; 32])),
+            lives: HashMap::new(),
+            pages: Pages::from_iter([(pair(), Ok(Box::new(page)))]),
+            claims: HashMap::new(),
+            facts: HashSet::new(),
+        }
+    }
+
+    #[test]
+    fn what_was_made_up_before_a_doubt_is_not_remembered_behind_it() {
+        let wanted = Wanted { pairs: [pair()].into_iter().collect(), ..Wanted::default() };
+        let memory = Memory::default();
+        let remembered = |doubts| {
+            let taken = memory.take(&wanted, doubts)?;
+            taken.pages.values().flatten().map(|page| page.seen).next()
+        };
+        memory.keep(written(), 0, false);
+        assert_eq!(remembered(0), Some(1), "as it was committed");
+        memory.keep(written(), 0, false);
+        assert_eq!(remembered(1), None, "from before the doubt");
+        memory.keep(written(), 0, true);
+        assert_eq!(remembered(1), None, "answered late, perhaps by another server");
+        memory.keep(written(), 1, false);
+        assert_eq!(remembered(0), None, "asked before the doubt");
+        assert_eq!(remembered(1), Some(1));
+    }
+}
