@@ -186,6 +186,11 @@ pub const REDIS_PASSWORD_BYTES_MAX: usize = 256;
 /// share has become cheap by then.
 pub const REDIS_BATCH_MAX: usize = 128;
 
+/// Most bytes of changes that one run of the script in Redis carries out; a larger change goes by
+/// itself. Redis holds all of a run, and copies it, before it begins. A hundred steps of tasks with
+/// small results are a tenth of it.
+pub const REDIS_RUN_BYTES_MAX: usize = 1024 * 1024;
+
 /// Most pipelines that are on their way to Redis at once: one that it works on, and one that it finds
 /// when it has answered that.
 pub const REDIS_PIPELINES_MAX: usize = 2;

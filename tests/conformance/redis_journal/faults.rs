@@ -323,3 +323,68 @@ async fn what_was_changed_or_moved_in_redis_is_corrupt() {
     let written = store.journal.commit(other.next(|_| {})).await;
     assert!(matches!(written, Err(CommitError::Corrupt(_))), "{written:?}");
 }
+
+/// How often a script has been run.
+fn runs(place: &Place) -> u64 {
+    let said = place.admin(&["INFO", "commandstats"]);
+    let line = said.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+    line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().expect("a number"))
+}
+
+/// Twenty append at once: somebody else has appended to one of their tasks, of another the hash is
+/// a list, of a third the entries are.
+async fn what_cannot_be_written_takes_no_other_along(flavour: Flavour) {
+    const OWNERS: usize = 20;
+    const OTHERS: usize = 7;
+    const NO_TASK: usize = 11;
+    const NO_STEPS: usize = 13;
+    let Some(place) = unless_missing(Place::start(flavour)) else { return };
+    let store = open_at(&place.settings(0)).await.expect("a new store");
+    let mut owners = Vec::new();
+    for n in 0..OWNERS {
+        owners.push(Owner::claim(&store.tasks, &task(&format!("task-{n}"))).await);
+    }
+    Owner::claim(&store.tasks, &owners[OTHERS].key).await.append_all([result(1)]).await;
+    let hash_of = |kind: &str, n: usize| {
+        let key = &owners[n].key;
+        format!("keybaton:{kind}:{}/{}", key.tenant, key.task)
+    };
+    for hash in [hash_of("task", NO_TASK), hash_of("steps", NO_STEPS)] {
+        place.admin(&["DEL", &hash]);
+        place.admin(&["RPUSH", &hash, "value"]);
+    }
+    let task_without_steps = hash_of("task", NO_STEPS);
+    let before = runs(&place);
+    place.server.pause().expect("paused");
+    let appended =
+        futures::future::join_all(owners.iter_mut().map(|owner| owner.append(result(0))));
+    // All of them are asked for before the server goes on.
+    let (appended, ()) =
+        futures::join!(appended, async { place.server.resume().expect("resumed") });
+    for (n, appended) in appended.into_iter().enumerate() {
+        match n {
+            OTHERS => assert_eq!(appended, Err(TaskError::Fenced)),
+            NO_TASK | NO_STEPS => {
+                assert!(matches!(appended, Err(TaskError::Corrupt(_))), "{n}: {appended:?}");
+            }
+            _ => assert_eq!(appended, Ok(()), "{n}"),
+        }
+    }
+    // Two pipelines go before the rest has come, and the rest goes in one.
+    assert!(runs(&place) - before <= 3, "they are written together");
+    assert_eq!(place.admin(&["HGET", &task_without_steps, "rev"]).trim(), "0", "it is as it was");
+    for (n, owner) in owners.iter().enumerate().filter(|(n, _)| ![NO_TASK, NO_STEPS].contains(n)) {
+        let entries = store.tasks.claim(&owner.key).await.expect("claimed").entries;
+        assert_eq!(entries, [result(u64::from(n == OTHERS))], "task {n}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_redis_cannot_write_takes_no_other_along_that_is_written_with_it() {
+    what_cannot_be_written_takes_no_other_along(Flavour::Redis).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_valkey_cannot_write_takes_no_other_along_that_is_written_with_it() {
+    what_cannot_be_written_takes_no_other_along(Flavour::Valkey).await;
+}

@@ -71,6 +71,7 @@ impl RedbJournal {
 }
 
 /// Why a pair could not be read.
+#[derive(Clone)]
 pub(crate) enum Unread {
     Down(Down),
     Corrupt(Corrupt),

@@ -1,4 +1,5 @@
-//! One indivisible step in Redis: what must stand there, and what is then changed.
+//! One indivisible step in Redis: what must stand there, and what is then changed. Several of them are
+//! carried out in one run of the script, each by itself.
 //!
 //! **Invariant:** no stored value is empty: to the script an empty one means "not there".
 //! **Invariant:** a field is set, or it goes; of one that a change names twice, it goes.
@@ -9,8 +10,9 @@ use foldhash::fast::RandomState;
 use redis::{Cmd, cmd};
 
 use super::names;
+use crate::limits::REDIS_RUN_BYTES_MAX;
 
-/// The one script: checks, then changes.
+/// The one script: of each change, checks, then changes.
 const SCRIPT: &str = include_str!("write.lua");
 
 /// How a change refers to the script.
@@ -95,7 +97,7 @@ impl Change {
         &mut self.hashes[place]
     }
 
-    /// How many values the command has, and about how many bytes.
+    /// How many values it adds to a command, and about how many bytes.
     fn size(&self) -> (usize, usize) {
         const BESIDE: usize = 8;
         let pair = |(field, value): &Pair| field.len() + value.len();
@@ -110,20 +112,9 @@ impl Change {
         })
     }
 
-    /// The command. `store_id` is empty for a store that is yet to be founded.
-    pub(super) fn command(&self, named: Named<'_>, store_id: &str, seen: u64) -> Cmd {
-        let (name, script) = match named {
-            Named::Hash(hash) => ("EVALSHA", hash),
-            Named::Text => ("EVAL", SCRIPT),
-        };
-        let (values, bytes) = self.size();
-        let mut question = Cmd::with_capacity(values, bytes + script.len());
-        question.arg(name).arg(script);
-        question.arg(self.hashes.len() + 1).arg(names::STORE);
-        for hash in &self.hashes {
-            question.arg(hash.key.as_str());
-        }
-        question.arg(store_id).arg(seen);
+    /// What the script is told of it, behind the keys.
+    fn tell(&self, question: &mut Cmd) {
+        question.arg(self.hashes.len());
         for Hash { checks, sets, gone, goes, .. } in &self.hashes {
             question.arg(checks.len()).arg(sets.len()).arg(gone.len()).arg(u8::from(*goes));
             for (field, _) in checks {
@@ -139,6 +130,66 @@ impl Change {
                 question.arg(field.as_slice());
             }
         }
-        question
+    }
+}
+
+/// The changes, in their order, parted by runs of the script: in each as many as may be.
+pub(super) fn runs<'a>(changes: &'a [&'a Change]) -> impl Iterator<Item = &'a [&'a Change]> {
+    let mut bytes = 0;
+    changes.chunk_by(move |change, next| {
+        bytes += change.size().1;
+        let has_room = bytes + next.size().1 <= REDIS_RUN_BYTES_MAX;
+        if !has_room {
+            bytes = 0;
+        }
+        has_room
+    })
+}
+
+/// The command that carries them out. `store_id` is empty for a store that is yet to be founded.
+pub(super) fn command(changes: &[&Change], named: Named<'_>, store_id: &str, seen: u64) -> Cmd {
+    let (name, script) = match named {
+        Named::Hash(hash) => ("EVALSHA", hash),
+        Named::Text => ("EVAL", SCRIPT),
+    };
+    let (values, bytes) = changes.iter().fold((0, script.len()), |(values, bytes), change| {
+        let (more_values, more_bytes) = change.size();
+        (values + more_values, bytes + more_bytes)
+    });
+    let mut question = Cmd::with_capacity(values, bytes);
+    let keys: usize = changes.iter().map(|change| change.hashes.len()).sum();
+    question.arg(name).arg(script).arg(keys + 1).arg(names::STORE);
+    for hash in changes.iter().flat_map(|change| &change.hashes) {
+        question.arg(hash.key.as_str());
+    }
+    question.arg(store_id).arg(seen);
+    for change in changes {
+        change.tell(&mut question);
+    }
+    question
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_bytes(bytes: usize) -> Change {
+        let mut change = Change::default();
+        change.set("key", "field", vec![b'-'; bytes]);
+        change
+    }
+
+    #[test]
+    fn what_is_large_is_carried_out_with_few_or_alone_and_nothing_overtakes() {
+        const FIFTH: usize = REDIS_RUN_BYTES_MAX / 5;
+        let bytes = [1, 2, 3, 2 * FIFTH, 3 * FIFTH, 6 * FIFTH, 1, 2 * FIFTH, 2 * FIFTH, 2 * FIFTH];
+        let changes = bytes.map(of_bytes);
+        let changes: Vec<_> = changes.iter().collect();
+        let lengths: Vec<_> = runs(&changes).map(<[_]>::len).collect();
+        assert_eq!(lengths, [4, 1, 1, 3, 1]);
+        assert!(
+            runs(&changes).flatten().zip(&changes).all(|(one, other)| std::ptr::eq(*one, *other))
+        );
+        assert_eq!(runs(&[]).count(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! The connections to one Redis: one that writes for everybody, one that reads for everybody.
 //!
-//! Whoever waits is sent together with everybody else who waits, and confirmed together: Redis
-//! syncs its file once for all that it was sent at once.
+//! Whoever waits is sent together with everybody else who waits, in as few runs of the script as may
+//! be, and confirmed together: Redis syncs its file once for each run, and not for each of them.
 //!
 //! **Invariant:** a change is answered as written only once the server has it on disk, and so many
 //! replicas as were asked for too; otherwise its outcome is unknown.
@@ -17,10 +17,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use keybaton_ports::Refusal;
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError, Value, from_redis_value, pipe};
+use redis::{
+    Client, Cmd, FromRedisValue, Pipeline, RedisError, ServerError, Value, from_redis_value, pipe,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::change::{Change, Named};
+use super::change::{Change, Named, command, runs};
 use super::names;
 use crate::buses::redis::link::{Connected, Link, refused};
 use crate::journals::redb::Unread;
@@ -45,6 +47,15 @@ pub(super) enum Step {
 }
 
 type Answer = Result<Step, Unread>;
+
+// What the script says; its own file says what they mean.
+const DONE: i64 = 0;
+const CHANGED: i64 = 1;
+const OTHER_STORE: i64 = -1;
+const WENT_BACK: i64 = -2;
+const FOREIGN: i64 = -3;
+
+const UNREADABLE: &str = "redis answers in a form that is not known";
 
 /// One store on one server.
 pub(super) struct Server {
@@ -216,7 +227,7 @@ impl Shared {
         let _ = job.answer.send(Err(down(refusal)));
     }
 
-    /// Sends all changes, and behind them a question for their confirmation.
+    /// Sends all changes, in as few runs as may be, and behind them a question for their confirmation.
     async fn send(
         &self,
         mut turn: Option<OwnedSemaphorePermit>,
@@ -225,10 +236,11 @@ impl Shared {
         named: Named<'_>,
     ) -> Vec<End> {
         let seen = self.seen.load(Ordering::Acquire);
-        let mut all = Pipeline::with_capacity(changes.len());
+        let runs: Vec<_> = runs(changes).collect();
+        let mut all = Pipeline::with_capacity(runs.len());
         all.ignore_errors();
-        for change in changes {
-            all.add_command(change.command(named, &self.store_id, seen));
+        for run in &runs {
+            all.add_command(command(run, named, &self.store_id, seen));
         }
         // A replica takes its time, in which the server reads nothing from this connection: the next
         // pipeline would wait for it in its own time.
@@ -246,37 +258,49 @@ impl Shared {
                 return changes.iter().map(|_| End::Answer(Err(down(&refusal)))).collect();
             }
         };
-        let ends: Vec<_> =
-            changes.iter().map(|_| self.end(answers.next().unwrap_or(Value::Nil))).collect();
+        let ends =
+            runs.iter().flat_map(|run| self.ends(run.len(), answers.next().unwrap_or(Value::Nil)));
         let Err(why) = confirmed else {
-            return ends;
+            return ends.collect();
         };
         let doubt = |end| match end {
             End::Answer(Ok(Step::Done)) => End::Answer(Err(unknown(&why))),
             end => end,
         };
-        ends.into_iter().map(doubt).collect()
+        ends.map(doubt).collect()
     }
 
-    fn end(&self, answer: Value) -> End {
+    /// How so many changes ended that one run of the script has carried out.
+    fn ends(&self, changes: usize, answer: Value) -> Vec<End> {
         let answer = match answer {
-            Value::ServerError(error) if error.code() == "NOSCRIPT" => return End::NoScript,
-            Value::ServerError(error) if error.code() == "WRONGTYPE" => {
-                Err(corrupt("somebody else's values lie under keybaton's names"))
+            Value::ServerError(error) if error.code() == "NOSCRIPT" => {
+                return (0..changes).map(|_| End::NoScript).collect();
             }
-            Value::ServerError(error) => Err(match refused(&RedisError::from(error)) {
-                Refusal::Busy { why, .. } => Unread::Down(Down::Unavailable(why)),
-                other => unknown(&other.to_string()),
-            }),
-            answer => match from_redis_value::<(i64, u64)>(answer) {
-                Ok((0, writes)) => self.note(0, writes).map(|()| Step::Done),
-                Ok((1.., writes)) => self.note(0, writes).map(|()| Step::Changed),
-                Ok((-1, _)) => Err(lost()),
-                Ok(_) => Err(went_back()),
-                Err(_) => Err(unknown("redis answers in a form that is not known")),
-            },
+            Value::ServerError(error) => Err(failed(error)),
+            answer => self.codes(answer),
         };
-        End::Answer(answer)
+        let answers = match answer {
+            Ok(codes) if codes.len() == changes => codes.into_iter().map(step).collect(),
+            Ok(_) => vec![Err(unknown(UNREADABLE)); changes],
+            Err(why) => vec![Err(why); changes],
+        };
+        answers.into_iter().map(End::Answer).collect()
+    }
+
+    /// What the script says of each change.
+    fn codes(&self, answer: Value) -> Result<Vec<i64>, Unread> {
+        let mut codes: Vec<i64> = from_redis_value(answer).map_err(|_| unknown(UNREADABLE))?;
+        let writes = codes.drain(..codes.len().min(1)).next();
+        let writes = writes.and_then(|writes| u64::try_from(writes).ok());
+        let writes = writes.ok_or_else(|| unknown(UNREADABLE))?;
+        match codes[..] {
+            [OTHER_STORE] => Err(lost()),
+            [WENT_BACK] => Err(went_back()),
+            _ => {
+                self.seen.fetch_max(writes, Ordering::AcqRel);
+                Ok(codes)
+            }
+        }
     }
 
     /// Whether everything that was sent on this connection before is on as many disks as it must be.
@@ -323,7 +347,7 @@ pub(super) struct Answers(std::vec::IntoIter<Value>);
 impl Answers {
     pub(super) fn next<T: FromRedisValue>(&mut self) -> Result<T, Unread> {
         let answer = self.0.next().unwrap_or(Value::Nil);
-        from_redis_value(answer).map_err(|_| corrupt("redis answers in a form that is not known"))
+        from_redis_value(answer).map_err(|_| corrupt(UNREADABLE))
     }
 }
 
@@ -341,6 +365,28 @@ fn unknown(why: &str) -> Unread {
 
 pub(super) fn corrupt(why: &str) -> Unread {
     Unread::Corrupt(Corrupt(why.to_owned()))
+}
+
+fn step(code: i64) -> Answer {
+    match code {
+        DONE => Ok(Step::Done),
+        CHANGED => Ok(Step::Changed),
+        FOREIGN => Err(foreign()),
+        _ => Err(unknown(UNREADABLE)),
+    }
+}
+
+/// What it means for each change that the script failed: unknown, unless a server says this before it
+/// lets a script begin.
+fn failed(error: ServerError) -> Unread {
+    match refused(&RedisError::from(error)) {
+        Refusal::Busy { why, .. } => Unread::Down(Down::Unavailable(why)),
+        other => unknown(&other.to_string()),
+    }
+}
+
+fn foreign() -> Unread {
+    corrupt("somebody else's values lie under keybaton's names")
 }
 
 fn lost() -> Unread {

@@ -1,43 +1,65 @@
 #!lua
--- Changes everything that is asked, or nothing at all.
--- KEYS: the store's own hash, then every other hash that is looked at or changed.
--- ARGV: the store's id; the number of writes that the caller has seen; then for each other hash:
+-- Carries out changes, one after the other: of each everything that it asks, or nothing at all.
+-- KEYS: the store's own hash, then for each change every other hash that is looked at or changed.
+-- ARGV: the store's id; the number of writes that the caller has seen; then for each change how many
+--   hashes it has, and for each of these:
 --   how many fields are looked at, how many are set, how many go, and whether the hash goes (1);
 --   the fields that are looked at, and then what must stand there (nothing: the field must not be
 --   there); the fields that are set, each before its value; the fields that go.
--- Answers {0, writes so far}; or {what stands in the way, writes}: -1 it is another store, -2 it has
---   seen fewer writes than the caller, n the n-th hash is not as it must be.
+-- Answers {writes so far, for each change how it ended}: 0 it is done, 1 something stands otherwise,
+--   -3 something else than a hash lies there. Or {writes, -1} if it is another store, {writes, -2}
+--   if it has seen fewer writes than the caller: then nothing is done.
 local MOST = 2000 -- values that one command takes from the stack
+local DONE, CHANGED, OTHER_STORE, WENT_BACK, FOREIGN = 0, 1, -1, -2, -3
+local ends = #ARGV
+
 local store = redis.call('HMGET', KEYS[1], 'writes', 'id')
 local writes = tonumber(store[1] or '0')
 if (store[2] or '') ~= ARGV[1] then
-  return {-1, writes}
+  return {writes, OTHER_STORE}
 end
 if writes < tonumber(ARGV[2]) then
-  return {-2, writes}
+  return {writes, WENT_BACK}
 end
--- First everything is looked at; where something else than a hash lies this ends here.
-local at = 3
-for place = 2, #KEYS do
-  local key, checks = KEYS[place], tonumber(ARGV[at])
-  local next = at + 4 + 2 * checks + 2 * tonumber(ARGV[at + 1]) + tonumber(ARGV[at + 2])
+
+-- Where the part of ARGV ends that is about the hash that begins there.
+local function behind(at)
+  return at + 4 + 2 * (tonumber(ARGV[at]) + tonumber(ARGV[at + 1])) + tonumber(ARGV[at + 2])
+end
+
+-- What one command answers, and whether there was a hash to ask it of. Any other error ends all.
+local function ask(...)
+  local answer = redis.pcall(...)
+  local why = type(answer) == 'table' and answer.err
+  if why and not string.find(why, '^-?WRONGTYPE') then
+    error(answer)
+  end
+  return answer, not why
+end
+
+-- How the hash stands: as it must, or not.
+local function look(key, at)
+  local checks = tonumber(ARGV[at])
   if checks == 0 then
-    redis.call('HLEN', key)
+    local _, is_hash = ask('HLEN', key)
+    return is_hash and DONE or FOREIGN
   end
   for first = at + 4, at + 3 + checks, MOST do
     local last = math.min(first + MOST - 1, at + 3 + checks)
-    local found = redis.call('HMGET', key, unpack(ARGV, first, last))
+    local found, is_hash = ask('HMGET', key, unpack(ARGV, first, last))
+    if not is_hash then
+      return FOREIGN
+    end
     for n = 0, last - first do
       if (found[n + 1] or '') ~= ARGV[first + checks + n] then
-        return {place - 1, writes}
+        return CHANGED
       end
     end
   end
-  at = next
+  return DONE
 end
-at = 3
-for place = 2, #KEYS do
-  local key = KEYS[place]
+
+local function change(key, at)
   local sets = at + 4 + 2 * tonumber(ARGV[at])
   local gone = sets + 2 * tonumber(ARGV[at + 1])
   local next = gone + tonumber(ARGV[at + 2])
@@ -50,6 +72,31 @@ for place = 2, #KEYS do
   if ARGV[at + 3] == '1' then
     redis.call('UNLINK', key)
   end
-  at = next
 end
-return {0, redis.call('HINCRBY', KEYS[1], 'writes', 1)}
+
+local answer, done = {writes}, 0
+local key, at = 2, 3
+while at <= ends do
+  local last, first, how = key + tonumber(ARGV[at]) - 1, at + 1, DONE
+  at = first
+  -- Everything is looked at before anything is changed.
+  for place = key, last do
+    if how == DONE then
+      how = look(KEYS[place], at)
+    end
+    at = behind(at)
+  end
+  if how == DONE then
+    done, at = done + 1, first
+    for place = key, last do
+      change(KEYS[place], at)
+      at = behind(at)
+    end
+  end
+  answer[#answer + 1] = how
+  key = last + 1
+end
+if done > 0 then
+  answer[1] = redis.call('HINCRBY', KEYS[1], 'writes', done)
+end
+return answer
