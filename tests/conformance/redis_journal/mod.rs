@@ -95,6 +95,15 @@ impl Place {
     fn admin(&self, words: &[&str]) -> String {
         self.server.command_as_admin(words).expect("done")
     }
+
+    /// How often the server has carried out this command.
+    fn calls(&self, command: &str) -> u64 {
+        let said = self.admin(&["INFO", "commandstats"]);
+        let name = format!("cmdstat_{command}:calls=");
+        let line = said.lines().find_map(|line| line.strip_prefix(&name));
+        let calls = line.and_then(|line| line.split(',').next());
+        calls.map_or(0, |calls| calls.parse().expect("a number"))
+    }
 }
 
 fn password() -> Secret {

@@ -289,17 +289,12 @@ impl Shared {
 
     /// What the script says of each change.
     fn codes(&self, answer: Value) -> Result<Vec<i64>, Unread> {
-        let mut codes: Vec<i64> = from_redis_value(answer).map_err(|_| unknown(UNREADABLE))?;
-        let writes = codes.drain(..codes.len().min(1)).next();
-        let writes = writes.and_then(|writes| u64::try_from(writes).ok());
-        let writes = writes.ok_or_else(|| unknown(UNREADABLE))?;
+        let (writes, codes): (u64, Vec<i64>) =
+            from_redis_value(answer).map_err(|_| unknown(UNREADABLE))?;
         match codes[..] {
             [OTHER_STORE] => Err(lost()),
             [WENT_BACK] => Err(went_back()),
-            _ => {
-                self.seen.fetch_max(writes, Ordering::AcqRel);
-                Ok(codes)
-            }
+            _ => self.note(0, writes).map(|()| codes),
         }
     }
 

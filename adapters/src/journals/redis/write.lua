@@ -6,8 +6,8 @@
 --   how many fields are looked at, how many are set, how many go, and whether the hash goes (1);
 --   the fields that are looked at, and then what must stand there (nothing: the field must not be
 --   there); the fields that are set, each before its value; the fields that go.
--- Answers {writes so far, for each change how it ended}: 0 it is done, 1 something stands otherwise,
---   -3 something else than a hash lies there. Or {writes, -1} if it is another store, {writes, -2}
+-- Answers {writes so far, {for each change how it ended}}: 0 it is done, 1 something stands otherwise,
+--   -3 something else than a hash lies there. Or {writes, {-1}} if it is another store, {writes, {-2}}
 --   if it has seen fewer writes than the caller: then nothing is done.
 local MOST = 2000 -- values that one command takes from the stack
 local DONE, CHANGED, OTHER_STORE, WENT_BACK, FOREIGN = 0, 1, -1, -2, -3
@@ -16,10 +16,10 @@ local ends = #ARGV
 local store = redis.call('HMGET', KEYS[1], 'writes', 'id')
 local writes = tonumber(store[1] or '0')
 if (store[2] or '') ~= ARGV[1] then
-  return {writes, OTHER_STORE}
+  return {writes, {OTHER_STORE}}
 end
 if writes < tonumber(ARGV[2]) then
-  return {writes, WENT_BACK}
+  return {writes, {WENT_BACK}}
 end
 
 -- Where the part of ARGV ends that is about the hash that begins there.
@@ -37,7 +37,7 @@ local function ask(...)
   return answer, not why
 end
 
--- How the hash stands: as it must, or not.
+-- How the change would end for all that this hash says.
 local function look(key, at)
   local checks = tonumber(ARGV[at])
   if checks == 0 then
@@ -74,7 +74,7 @@ local function change(key, at)
   end
 end
 
-local answer, done = {writes}, 0
+local codes, done = {}, 0
 local key, at = 2, 3
 while at <= ends do
   local last, first, how = key + tonumber(ARGV[at]) - 1, at + 1, DONE
@@ -93,10 +93,10 @@ while at <= ends do
       at = behind(at)
     end
   end
-  answer[#answer + 1] = how
+  codes[#codes + 1] = how
   key = last + 1
 end
 if done > 0 then
-  answer[1] = redis.call('HINCRBY', KEYS[1], 'writes', done)
+  writes = redis.call('HINCRBY', KEYS[1], 'writes', done)
 end
-return answer
+return {writes, codes}
